@@ -1,0 +1,1 @@
+"""creditvillage: from bank files, household records and mediation logs to released credit grades."""
