@@ -1,0 +1,76 @@
+"""Everything a verb needs, loaded once: settings, registry, contracts, ledger, token key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from etl.contract.model import Contract, Contracts, load_contracts
+from etl.contract.predicates import Context
+from etl.engine.duck import DuckEngine
+from etl.engine.models import Model, load_models
+from etl.ledger.repository import Ledger
+from etl.period import Period
+from etl.registry import Registry, load_registry
+from etl.settings import Settings
+from etl.tokens import TokenKey
+from etl.vocabulary import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One process's view of a county. Parts are loaded when first asked for and kept."""
+
+    settings: Settings
+
+    @cached_property
+    def registry(self) -> Registry:
+        return load_registry(self.settings.config)
+
+    @cached_property
+    def contracts(self) -> Contracts:
+        return load_contracts(self.settings.expectations)
+
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        return load_models(self.settings.sql)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        if not self.settings.warehouse_url:
+            raise ConfigurationError(
+                "$CREDITVILLAGE_WAREHOUSE_URL", "", "no warehouse is running", "start it with `make up`, or set the variable"
+            )
+        return Ledger(self.settings.warehouse_url)
+
+    @cached_property
+    def token_key(self) -> TokenKey:
+        return TokenKey.create(self.settings.token_key_path)
+
+    @property
+    def master_key_path(self) -> Path:
+        return self.settings.secrets / "master.key"
+
+    def engine(self) -> DuckEngine:
+        """A fresh engine that spills into the restricted zone."""
+        spill = self.settings.restricted / "spill"
+        spill.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return DuckEngine(memory_limit=self.settings.memory_limit, temp_dir=spill)
+
+    def contract_of(self, dataset: str) -> Contract:
+        """The contract whose `dataset` is that feed; raises ConfigurationError if no file names it."""
+        return self.contracts.for_dataset(dataset)
+
+    def context(self, supplier: str, period: Period) -> Context:
+        """What the rules of a delivery may refer to besides its own cells."""
+        bank = self.registry.banks.get(supplier)
+        return Context(
+            period_start=period.start,
+            period_end=period.end,
+            institution_codes=tuple(bank.institution_codes) if bank else (),
+            county_codes=("county", *self.registry.banks),
+            known_villages=tuple(self.registry.villages(period)),
+            supplier=supplier,
+            id_prefixes=tuple(self.registry.county.id_prefixes),
+        )
