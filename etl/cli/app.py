@@ -1,0 +1,226 @@
+"""All commands and their exit codes; what a command does stands in `etl.pipeline` and below."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from etl.period import Period
+from etl.settings import PROJECT_ROOT, Settings
+from etl.vocabulary import ConfigurationError, CreditVillageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="信用村数据管道：接收、校验、评级、发布。 Data pipeline of the credit-village programme.",
+)
+release_app = typer.Typer(no_args_is_help=True, help="已发布的数据版本。 Releases: list, show, diff, verify, rollback.")
+app.add_typer(release_app, name="release")
+console = Console()
+errors = Console(stderr=True)
+
+PeriodOption = Annotated[str, typer.Option("--period", help="月份 YYYY-MM。 Month.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON。 Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command line and end the process with the agreed exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; every failure is one line on stderr and an exit code."""
+    try:
+        result = app(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.UsageError as error:
+        errors.print(f"[red]用法有误[/] usage: {error.format_message()} — see `creditvillage --help`", soft_wrap=True)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        errors.print("已中断 interrupted")
+        return 1
+    except CreditVillageError as error:
+        errors.print(f"[red]{_kind(error)}[/] {error}", soft_wrap=True, highlight=False)
+        return error.exit_code
+    except Exception as error:
+        if os.environ.get("CREDITVILLAGE_DEBUG"):
+            raise
+        place = f"{type(error).__name__}: {_first_line(error)}"
+        errors.print(f"[red]内部错误 internal error[/] {place} — set CREDITVILLAGE_DEBUG=1 to see where", soft_wrap=True)
+        return 3
+
+
+def _kind(error: CreditVillageError) -> str:
+    return "配置有误 configuration:" if isinstance(error, ConfigurationError) else "数据有误 data:"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def _now() -> datetime:
+    """The one place where the clock is read; every verb is handed this instant."""
+    return datetime.now(UTC)
+
+
+def parse_period(text: str) -> str:
+    """A checked month; raises a usage error that shows the form."""
+    try:
+        return str(Period.parse(text))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@app.command()
+def demo(
+    households: Annotated[int, typer.Option(min=200, help="农户数。 Number of households.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="模拟县的种子。 Seed of the synthetic county.")] = 341181,
+) -> None:
+    """全流程演示：合成数据经真实调度器处理并发布。 Two synthetic months through the real DAGs, then a summary."""
+    from etl.cli.demo import run_demo
+
+    run_demo(Settings.from_environment(), households=households, seed=seed, console=console)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="输出文件夹。 Folder to write to.")],
+    period: PeriodOption,
+    households: Annotated[int, typer.Option(min=200)] = 20_000,
+    seed: Annotated[int, typer.Option()] = 341181,
+    profile: Annotated[str, typer.Option(help="county | province")] = "county",
+) -> None:
+    """生成合成县数据（含已知错误）。 Write a synthetic month with known truth and planted errors."""
+    from simulator import simulate as write_world
+
+    write_world(out, parse_period(period), households, seed, profile=profile)
+    console.print(f"合成数据已写入 synthetic data written to {out}")
+
+
+@app.command()
+def intake(
+    drop: Annotated[Path | None, typer.Option(help="另一个投递文件夹。 Another drop folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """扫描投递区并逐件受理、校验、回执。 Scan, claim, check and answer what lies in the drop zones."""
+    from etl import pipeline
+    from etl.cli import tables
+    from etl.local.postgres import database
+
+    with database(Settings.from_environment()) as settings:
+        results = [
+            pipeline.take_in(settings, delivery.delivery_id, now=_now())
+            for delivery in pipeline.scan(settings, now=_now(), drop=drop, quiet_seconds=0.0)
+        ]
+    tables.print_deliveries(console, results, as_json=as_json)
+
+
+@app.command("run")
+def run_command(
+    period: PeriodOption,
+    dataset: Annotated[str | None, typer.Option(help="只受理该数据集。 Take in this dataset only.")] = None,
+    bank: Annotated[str | None, typer.Option(help="只受理该银行。 Take in this bank only.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """不经 Airflow，在本进程内处理一个月。 All verbs for one month in this process."""
+    from etl.cli.month import run_month
+    from etl.local.postgres import database
+
+    with database(Settings.from_environment()) as settings:
+        run_month(settings, parse_period(period), dataset=dataset, bank=bank, now=_now(), console=console, as_json=as_json)
+
+
+@app.command()
+def up() -> None:
+    """启动数据库与 Airflow 界面并保持运行。 Start the database and Airflow with its pages, and leave them running."""
+    from etl.cli.stack import start_stack
+
+    start_stack(Settings.from_environment(), console)
+
+
+@app.command()
+def down() -> None:
+    """停止 `up` 启动的一切。 Stop everything that `up` started."""
+    from etl.cli.stack import stop_stack
+
+    stop_stack(Settings.from_environment(), console)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def sql(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="analyst | owner")] = "analyst",
+) -> int:
+    """打开仓库的 psql（可带 psql 参数）。 psql on the warehouse; further arguments go to psql."""
+    from etl.local.postgres import database, psql_command
+
+    if role.startswith("-"):
+        context.args.insert(0, role)
+        role = "analyst"
+    with database(Settings.from_environment()) as settings:
+        command, environment = psql_command(settings, role)
+        return subprocess.run([*command, *context.args], env=environment, check=False).returncode
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> int:
+    """检查环境，缺什么、怎么补。 What this machine lacks, and the mend."""
+    from etl.cli.doctor import diagnose
+
+    return diagnose(Settings.from_environment(), console, as_json=as_json)
+
+
+@release_app.command("list")
+def release_list(as_json: JsonOption = False) -> None:
+    """列出全部发布。 All releases, newest last."""
+    from etl.cli import releases
+
+    releases.show_all(Settings.from_environment(), console, as_json=as_json)
+
+
+@release_app.command("show")
+def release_show(release_id: str, as_json: JsonOption = False) -> None:
+    """显示一次发布的内容。 Tables, rows and contents of one release."""
+    from etl.cli import releases
+
+    releases.show_one(Settings.from_environment(), release_id, console, as_json=as_json)
+
+
+@release_app.command("diff")
+def release_diff(older: str, newer: str, as_json: JsonOption = False) -> None:
+    """比较两次发布。 What differs between two releases."""
+    from etl.cli import releases
+
+    releases.show_difference(Settings.from_environment(), older, newer, console, as_json=as_json)
+
+
+@release_app.command("verify")
+def release_verify(release_id: Annotated[str | None, typer.Argument()] = None, as_json: JsonOption = False) -> int:
+    """核对文件、仓库、Iceberg 三处一致。 Check that files, warehouse and Iceberg hold the same."""
+    from etl.cli import releases
+
+    return releases.verify_one(Settings.from_environment(), release_id, console, as_json=as_json)
+
+
+@release_app.command("rollback")
+def release_rollback(release_id: str) -> None:
+    """回到较早的发布。 Make an older release current again."""
+    from etl.cli import releases
+
+    releases.roll_back(Settings.from_environment(), release_id, _now(), console)
+
+
+def project_dags() -> Path:
+    """The DAG folder that Airflow is pointed at."""
+    return PROJECT_ROOT / "dags"

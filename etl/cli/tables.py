@@ -1,0 +1,98 @@
+"""Tables in the terminal, Chinese first; the same rows as JSON when asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from etl.vocabulary import OUTCOME_LABELS
+
+_COLOURS = {"accepted": "green", "accepted_with_warnings": "yellow", "rejected": "red", "unreadable": "red"}
+
+
+def as_json_text(rows: object) -> str:
+    """Rows as JSON; decimals and dates as text, Chinese readable."""
+    return json.dumps(rows, ensure_ascii=False, indent=2, default=_json_value)
+
+
+def _json_value(value: object) -> str | float:
+    if isinstance(value, Decimal | date | datetime):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def show(
+    console: Console,
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    as_json: bool = False,
+    numbers: Sequence[str] = (),
+) -> None:
+    """Print rows as a table (`numbers` are set flush right), or as a JSON list of objects."""
+    listed = [list(row) for row in rows]
+    if as_json:
+        console.out(as_json_text([dict(zip(columns, row, strict=True)) for row in listed]), highlight=False)
+        return
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold cyan", expand=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*(cell(value) for value in row))
+    console.print(table)
+
+
+def cell(value: object) -> str:
+    """One value as people read it: thousands grouped, nothing for null."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "是 yes" if value else "否 no"
+    return f"{value:,}" if isinstance(value, int | Decimal) else str(value)
+
+
+def outcome_text(outcome: str | None) -> str:
+    """An outcome with its colour and both languages."""
+    if outcome is None:
+        return "[dim]…[/]"
+    label = OUTCOME_LABELS[outcome]
+    return f"[{_COLOURS.get(outcome, 'default')}]{label['zh']}[/] {label['en']}"
+
+
+def bar(share: float, width: int = 20) -> str:
+    """A share between 0 and 1 as a bar of blocks."""
+    filled = round(max(0.0, min(1.0, share)) * width)
+    return "█" * filled + "░" * (width - filled)
+
+
+def print_deliveries(console: Console, deliveries: Sequence[Any], *, as_json: bool = False) -> None:
+    """One line a delivery: who, what, when, outcome, rows."""
+    columns = ["报送方 supplier", "数据 dataset", "期间 period", "文件 file", "结果 outcome", "行 rows", "拒收 rejected"]
+    rows = [
+        [
+            entry.supplier,
+            entry.dataset,
+            entry.period,
+            entry.name,
+            entry.outcome if as_json else outcome_text(entry.outcome),
+            entry.rows_read,
+            entry.rows_rejected,
+        ]
+        for entry in deliveries
+    ]
+    show(console, "收件 Deliveries", columns, rows, as_json=as_json, numbers=columns[5:])
+
+
+def print_steps(console: Console, steps: Sequence[Mapping[str, Any]], *, as_json: bool = False) -> None:
+    """The step table of a run: rows in, out, rejected, seconds."""
+    columns = ["步骤 step", "对象 what", "读入 rows in", "产出 rows out", "拒收 rejected", "秒 seconds"]
+    keys = ("step", "what", "rows_in", "rows_out", "rows_rejected", "seconds")
+    rows = [[step.get(key) for key in keys] for step in steps]
+    show(console, "步骤 Steps", columns, rows, as_json=as_json, numbers=columns[2:])
