@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from rich.console import Console
 
 from etl.period import Period
-from etl.settings import PROJECT_ROOT, Settings
+from etl.settings import Settings
 from etl.vocabulary import ConfigurationError, CreditVillageError
 
 app = typer.Typer(
@@ -152,9 +151,9 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """停止 `up` 启动的一切。 Stop everything that `up` started."""
-    from etl.cli.stack import stop_stack
+    from etl.cli.stack import stop_stack_and_database
 
-    stop_stack(Settings.from_environment(), console)
+    stop_stack_and_database(Settings.from_environment(), console)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -163,14 +162,12 @@ def sql(
     role: Annotated[str, typer.Argument(help="analyst | owner")] = "analyst",
 ) -> int:
     """打开仓库的 psql（可带 psql 参数）。 psql on the warehouse; further arguments go to psql."""
-    from etl.local.postgres import database, psql_command
+    from etl.cli.shell import open_psql
 
     if role.startswith("-"):
         context.args.insert(0, role)
         role = "analyst"
-    with database(Settings.from_environment()) as settings:
-        command, environment = psql_command(settings, role)
-        return subprocess.run([*command, *context.args], env=environment, check=False).returncode
+    return open_psql(Settings.from_environment(), role, context.args)
 
 
 @app.command()
@@ -219,8 +216,3 @@ def release_rollback(release_id: str) -> None:
     from etl.cli import releases
 
     releases.roll_back(Settings.from_environment(), release_id, _now(), console)
-
-
-def project_dags() -> Path:
-    """The DAG folder that Airflow is pointed at."""
-    return PROJECT_ROOT / "dags"

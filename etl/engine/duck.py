@@ -90,21 +90,20 @@ class DuckEngine:
         The same rows in the same order give the same bytes on one DuckDB build, whatever the number of threads.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        written = self._execute(f"COPY ({query}) TO {literal(str(path))} ({_FILE_OPTIONS})", params).fetchone()
-        return int(written[0]) if written else 0
+        [(rows,)] = self.fetch(f"COPY ({query}) TO {literal(str(path))} ({_FILE_OPTIONS})", params)
+        return int(rows)
 
     def content(self, relation: str, columns: Sequence[str]) -> Content:
         """The content of a relation or parenthesised SELECT over these columns, in this order."""
         texts = ", ".join(f"coalesce(CAST({identifier(column)} AS VARCHAR), chr(30))" for column in columns)
         digits = f"left(md5(concat_ws(chr(31), {texts})), {CHECKSUM_HEX})"
         source = relation if relation.lstrip().startswith("(") else identifier(relation)
-        found = self.con.execute(
-            f"SELECT count(*), coalesce(sum(CAST('0x' || {digits} AS BIGINT)), 0) FROM {source}"
-        ).fetchone()
-        return Content(int(found[0]), int(found[1])) if found else Content(0, 0)
+        total = f"coalesce(sum(CAST('0x' || {digits} AS BIGINT)), 0)"
+        [(rows, checksum)] = self.fetch(f"SELECT count(*), {total} FROM {source}")
+        return Content(int(rows), int(checksum))
 
     def fetch(self, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """The rows of a small SELECT."""
+        """The rows of a small SELECT (all of them: DuckDB allows nothing else while a result is half read)."""
         return self._execute(query, params).fetchall()
 
     def _execute(self, sql: str, params: Mapping[str, Any] | None) -> duckdb.DuckDBPyConnection:
@@ -123,9 +122,9 @@ class DuckEngine:
         self.con.unregister(name)
         kind = self.con.execute(
             "SELECT table_type FROM information_schema.tables WHERE table_name = ? AND table_schema = 'main'", [name]
-        ).fetchone()
+        ).fetchall()
         if kind:
-            self.con.execute(f"DROP {'VIEW' if kind[0] == 'VIEW' else 'TABLE'} {identifier(name)}")
+            self.con.execute(f"DROP {'VIEW' if kind[0][0] == 'VIEW' else 'TABLE'} {identifier(name)}")
 
 
 def _read(paths: Sequence[Path | str]) -> str:

@@ -26,11 +26,12 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 from psycopg.pq import PGconn, Ping
+from sqlalchemy import make_url
 
 from etl.local.binaries import Account, Programs, find_programs, run_as, server_account, shared_folder
 from etl.local.files import FileLock, locked, private_folder, write_private
 from etl.settings import Settings
-from etl.vocabulary import CreditVillageError
+from etl.vocabulary import ConfigurationError, CreditVillageError
 
 DATABASES = ("creditvillage", "airflow", "government")
 OWNERS = {"government": "government"}
@@ -458,6 +459,28 @@ def database(settings: Settings) -> Iterator[Settings]:
     with EmbeddedPostgres(settings.home).held() as server:
         government = settings.government_url or server.url("government", "government_reader")
         yield replace(settings, warehouse_url=server.url("creditvillage"), government_url=government)
+
+
+def psql_command(settings: Settings, role: str = "analyst") -> tuple[list[str], dict[str, str]]:
+    """The command and the whole environment for `psql` on the warehouse, as `analyst`, `owner` or another role.
+
+    Hand in settings as `database` yields them. On the embedded server the role logs in; on a server given by URL its
+    login takes the role on. The password stands in the environment, never in the command. Raises ConfigurationError for
+    a role the embedded server does not have.
+    """
+    server = EmbeddedPostgres(settings.home)
+    is_embedded = server.is_running() and settings.warehouse_url == server.url()
+    if is_embedded and role not in ("owner", "postgres", *ROLES):
+        raise ConfigurationError("creditvillage sql", role, "no such role", "use analyst or owner")
+    if is_embedded:
+        variables = server.environment("creditvillage", None if role == "owner" else role)
+        return [str(server.psql())], {**os.environ, **variables}
+    url = make_url(str(settings.warehouse_url)).set(drivername="postgresql")
+    variables = {"PGPASSWORD": url.password or ""} if url.password else {}
+    if role != "owner":
+        variables["PGOPTIONS"] = f"-c role={role}"
+    address = url.set(password=None).render_as_string(hide_password=False)
+    return [str(server.psql()), "-d", address], {**os.environ, **variables}
 
 
 def _free_port() -> int:

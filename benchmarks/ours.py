@@ -1,0 +1,26 @@
+"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for a province."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.workloads import PERIOD
+
+
+def run(workload: str, folder: Path, home: Path) -> dict[str, int]:
+    """One month of a workload from an empty home; gives counts of what was done. Raises SystemExit if it fails."""
+    if workload == "county":
+        return _county()
+    from benchmarks import province
+
+    return province.run(folder, home)
+
+
+def _county() -> dict[str, int]:
+    """What `creditvillage run` does: landing, two opinions on every delivery, receipts, grades, release."""
+    from etl.cli.app import run as creditvillage
+
+    code = creditvillage(["run", "--period", str(PERIOD)])
+    if code != 0:
+        raise SystemExit(code)
+    return {}

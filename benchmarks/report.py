@@ -1,0 +1,130 @@
+"""The table a run ends with, and the file of its figures."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import Measurement
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Result
+
+BAR_WIDTH = 24
+GIB = 1 << 30
+
+
+def median_seconds(runs: Sequence[Measurement]) -> float:
+    return median(run.seconds for run in runs)
+
+
+def peak_bytes(runs: Sequence[Measurement]) -> int:
+    return max(run.peak_bytes for run in runs)
+
+
+def ratio(result: Result) -> float:
+    """Median of ours over median of the floor."""
+    return median_seconds(result.runs["ours"]) / median_seconds(result.runs["floor"])
+
+
+def ratios(result: Result) -> list[float]:
+    """Ours over floor, pair by pair: neighbours in time, so a slow minute of the machine hits both."""
+    pairs = zip(result.runs["ours"], result.runs["floor"], strict=True)
+    return [ours.seconds / floor.seconds for ours, floor in pairs]
+
+
+def show(results: Sequence[Result], console: Console) -> None:
+    """Print one table for all workloads, a line on the machine, and every promise with its verdict."""
+    table = Table(title="ours against the floor: the same files, the same run", title_justify="left")
+    for heading in ("workload", "side"):
+        table.add_column(heading)
+    for heading in ("median s", "min – max s", "rows/s", "peak GiB", "ratio"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for result in results:
+        _add_rows(table, result)
+    console.print(table)
+    for result in results:
+        size = f"{result.rows:,} rows, {result.input_bytes / 1e6:,.0f} MB, {result.households:,} households"
+        console.print(f"{result.workload.name}: {result.workload.says} ({size})", highlight=False)
+        for promise in promises(result):
+            console.print(f"  {promise}")
+    console.print(f"machine: {machine()}", highlight=False)
+
+
+def _add_rows(table: Table, result: Result) -> None:
+    slowest = max(median_seconds(runs) for runs in result.runs.values())
+    for side, runs in result.runs.items():
+        seconds = [run.seconds for run in runs]
+        middle = median(seconds)
+        bar = "█" * max(1, round(BAR_WIDTH * middle / slowest))
+        shown = f"{ratio(result):.2f}" if side == "ours" else "1"
+        table.add_row(
+            result.workload.name, side, f"{middle:.1f}", f"{min(seconds):.1f} – {max(seconds):.1f}",
+            f"{result.rows / middle:,.0f}", f"{peak_bytes(runs) / GIB:.2f}", shown, bar,
+            end_section=side == "ours",
+        )  # fmt: skip
+
+
+def promises(result: Result) -> list[str]:
+    """What was promised of this workload and whether it held; nothing is promised of another size."""
+    wanted = result.workload
+    if result.households != wanted.households:
+        return ["no promise at this size"] if wanted.max_ratio else []
+    found = []
+    if wanted.max_ratio is not None:
+        found.append(_verdict(f"ratio {ratio(result):.2f} ≤ {wanted.max_ratio:g}", ratio(result) <= wanted.max_ratio))
+    if wanted.max_peak_bytes is not None:
+        peak = peak_bytes(result.runs["ours"])
+        text = f"peak memory {peak / GIB:.2f} ≤ {wanted.max_peak_bytes / GIB:g} GiB"
+        found.append(_verdict(text, peak <= wanted.max_peak_bytes))
+    return found
+
+
+def _verdict(text: str, kept: bool) -> str:
+    return f"{'kept' if kept else 'BROKEN'}: {text}"
+
+
+def broken_promises(results: Sequence[Result]) -> list[str]:
+    return [promise for result in results for promise in promises(result) if promise.startswith("BROKEN")]
+
+
+def machine() -> str:
+    memory = psutil.virtual_memory().total / GIB
+    return f"{psutil.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, {platform.machine()}"
+
+
+def figures(result: Result) -> dict[str, Any]:
+    """One workload as plain data."""
+    sides = {
+        side: {
+            "seconds": [round(run.seconds, 3) for run in runs],
+            "median_seconds": round(median_seconds(runs), 3),
+            "rows_per_second": round(result.rows / median_seconds(runs)),
+            "peak_bytes": peak_bytes(runs),
+            "said": runs[-1].said,
+        }
+        for side, runs in result.runs.items()
+    }
+    return {
+        "workload": result.workload.name, "households": result.households, "rows": result.rows,
+        "input_bytes": result.input_bytes, "ratio": round(ratio(result), 3),
+        "ratios": [round(each, 3) for each in ratios(result)], "promises": promises(result), "sides": sides,
+    }  # fmt: skip
+
+
+def keep(results: Sequence[Result], folder: Path, date: str | None) -> Path:
+    """Write the figures beside the earlier ones; `latest` unless a date was handed in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{date or 'latest'}.json"
+    content = {"date": date, "machine": machine(), "workloads": [figures(result) for result in results]}
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path

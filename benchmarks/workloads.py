@@ -1,0 +1,95 @@
+"""What is measured: two sizes of the same job, and where their input comes from."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from etl.period import Period
+from etl.registry import Feed, Layout, Registry, load_registry
+from etl.settings import PROJECT_ROOT
+
+SEED = 341181
+PERIOD = Period.parse("2024-02")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One size of the job. `profile` is the simulator's; `max_ratio` and `max_peak_bytes` are the promise, if any."""
+
+    name: str
+    says: str
+    households: int
+    profile: str
+    with_database: bool
+    max_ratio: float | None = None
+    max_peak_bytes: int | None = None
+
+
+WORKLOADS = {
+    "county": Workload(
+        "county", "3 banks, register, 16 town logs → release in lake and PostgreSQL", 178_000, "county",
+        with_database=True,
+    ),
+    "province": Workload(
+        "province", "5 M households, 5 M loan notes in 20 GB18030 files → graded Parquet", 5_000_000, "province",
+        with_database=False,
+        max_ratio=3.0, max_peak_bytes=4 << 30,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Input:
+    """One delivered file, and how the configuration says it is laid out."""
+
+    path: Path
+    supplier: str
+    dataset: str
+    layout: Layout
+
+
+def generate(workload: Workload, folder: Path, *, households: int | None = None) -> None:
+    """Let the simulator write the input of one month; the same bytes every time."""
+    from simulator import simulate
+
+    simulate(folder, str(PERIOD), households or workload.households, SEED, profile=workload.profile)
+
+
+def registry() -> Registry:
+    return load_registry((PROJECT_ROOT / "config",))
+
+
+def inputs(folder: Path, configured: Registry) -> list[Input]:
+    """All files of a simulated month that hold rows, the largest first."""
+    found = [*_bank_files(folder, configured), *_source_files(folder, configured)]
+    return sorted(found, key=lambda each: (-each.path.stat().st_size, each.path))
+
+
+def _bank_files(folder: Path, configured: Registry) -> Iterator[Input]:
+    for bank in configured.banks.values():
+        for dataset, feed in bank.feeds.items():
+            for path in _matching(folder / "drop" / bank.code, feed):
+                yield Input(path, bank.code, dataset, feed.layout_for(PERIOD, path.name))
+
+
+def _source_files(folder: Path, configured: Registry) -> Iterator[Input]:
+    for source in configured.sources.values():
+        for dataset, feed in source.feeds.items():
+            if source.kind == "database":
+                table = (feed.relation or dataset).rpartition(".")[2]
+                paths = [path for path in [folder / source.code / f"{table}.csv"] if path.is_file()]
+            else:
+                paths = _matching(folder / "drop" / (source.drop or "").rpartition("/")[2], feed)
+            for path in paths:
+                yield Input(path, source.code, dataset, feed.layout_for(PERIOD, path.name))
+
+
+def _matching(folder: Path, feed: Feed) -> list[Path]:
+    pattern = re.sub(r"\{[^}]*\}", "*", feed.files or "")
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and fnmatch.fnmatch(path.name, pattern)]

@@ -1,0 +1,46 @@
+"""The periodic sweep: whatever was lost between two steps is asked for again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from _shared import DEFAULTS, NOW_PARAM, TIMEZONE, announce, batches, now, settings
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import CronTriggerTimetable, dag, task
+
+DOC = """
+### housekeeping: the sweep
+每十五分钟巡检：已齐备而未评级的月份重新发出请求；已认领而未处理的报送重新交接。
+
+Completeness is in our ledger, so an asset event that was lost or deleted, or a hand-over that never happened, costs a
+quarter of an hour and nothing else. A delivery whose `submissions` run *failed* is not run again by itself: its
+hand-over is skipped because that run exists. Mend the cause, then clear that run.
+
+**Clear or re-run?** Either is harmless.
+"""
+
+
+@dag(
+    schedule=CronTriggerTimetable("*/15 * * * *", timezone=TIMEZONE),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULTS,
+    params={"now": NOW_PARAM},
+    tags=["housekeeping"],
+    doc_md=DOC,
+)
+def housekeeping() -> None:
+    @task
+    def look_for_stuck() -> list[dict[str, Any]]:
+        """Deliveries that were claimed long ago and have no outcome."""
+        from etl import pipeline
+
+        return batches(pipeline.stuck(settings(), now=now()))
+
+    TriggerDagRunOperator.partial(
+        task_id="hand_on_again", trigger_dag_id="submissions", logical_date=None, skip_when_already_exists=True
+    ).expand_kwargs(look_for_stuck())
+    announce(again=True)
+
+
+housekeeping()

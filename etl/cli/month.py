@@ -1,0 +1,102 @@
+"""`creditvillage run`: the verbs for one month in this process, with a progress bar and the step table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from etl import pipeline
+from etl.cli import tables
+from etl.ledger.records import Delivery
+from etl.settings import Settings
+from etl.workspace import Workspace
+
+Step = tuple[str, Callable[[], dict[str, Any]]]
+
+
+def run_month(
+    settings: Settings,
+    period: str,
+    *,
+    dataset: str | None,
+    bank: str | None,
+    now: datetime,
+    console: Console,
+    as_json: bool,
+) -> None:
+    """Take in what is there for the month; grade and publish it once it is complete."""
+    ws = Workspace(settings)
+    ws.ledger.migrate()
+    done: list[dict[str, Any]] = []
+    with _progress(console, quiet=as_json) as progress:
+        task = progress.add_task(period, total=None)
+        for name, step in _steps(ws, period, dataset=dataset, bank=bank, now=now):
+            progress.update(task, description=f"{period} {name}")
+            begun = time.perf_counter()
+            result = step()
+            done.append({"step": name, **result, "seconds": f"{time.perf_counter() - begun:.1f}"})
+            progress.advance(task)
+    tables.print_steps(console, done, as_json=as_json)
+
+
+def _progress(console: Console, *, quiet: bool) -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=quiet)
+
+
+def _steps(ws: Workspace, period: str, *, dataset: str | None, bank: str | None, now: datetime) -> Iterator[Step]:
+    """The steps of a month; one is only looked for when the one before it is done."""
+    for code, source in ws.registry.sources.items():
+        if bank is None and (dataset is None or dataset in source.feeds):
+            verb = pipeline.pull if source.kind == "database" else pipeline.collect_files
+            yield (
+                f"{'pull' if source.kind == 'database' else 'collect'} {code}",
+                lambda verb=verb, code=code: _counted(code, verb(ws.settings, code, period, now=now)),
+            )
+    pipeline.scan(ws.settings, now=now, quiet_seconds=0.0)
+    for delivery in _waiting(ws, period, dataset, bank):
+        yield f"take in {delivery.dataset}", lambda delivery=delivery: _counted(delivery.name, [_taken(ws, delivery, now)])
+    if dataset is None and bank is None:
+        yield "grade", lambda: _graded(ws, period, now)
+        yield "publish", lambda: _published(ws, period, now)
+
+
+def _waiting(ws: Workspace, period: str, dataset: str | None, bank: str | None) -> list[Delivery]:
+    return [
+        delivery
+        for delivery in ws.ledger.deliveries(period, bank)
+        if delivery.outcome is None and delivery.supplier in ws.registry.banks and dataset in (None, delivery.dataset)
+    ]
+
+
+def _taken(ws: Workspace, delivery: Delivery, now: datetime) -> Delivery:
+    return pipeline.take_in(ws.settings, delivery.delivery_id, now=now)
+
+
+def _counted(what: str, taken: list[Delivery]) -> dict[str, Any]:
+    return {
+        "what": f"{what} ({len(taken)} 份 files)" if len(taken) != 1 else f"{what}: {taken[0].outcome}",
+        "rows_in": sum(delivery.rows_read or 0 for delivery in taken),
+        "rows_out": sum(delivery.rows_accepted or 0 for delivery in taken),
+        "rows_rejected": sum(delivery.rows_rejected or 0 for delivery in taken),
+    }
+
+
+def _graded(ws: Workspace, period: str, now: datetime) -> dict[str, Any]:
+    grading = pipeline.grade_period(ws.settings, period, now=now)
+    graded = ws.ledger.last_grading(period)
+    contents = graded.contents if graded else {}
+    households = int(str(contents.get("core_household_grades", "0:0")).split(":")[0])
+    return {"what": f"{period} ({'new' if grading.changed else 'unchanged'})", "rows_out": households}
+
+
+def _published(ws: Workspace, period: str, now: datetime) -> dict[str, Any]:
+    manifest = pipeline.publish_period(ws.settings, period, now=now)
+    if manifest is None:
+        return {"what": "没有新内容 nothing new"}
+    return {"what": manifest.release_id, "rows_out": sum(file.rows for file in manifest.files if file.period == period)}

@@ -1,0 +1,205 @@
+"""Row findings, and what follows from them: accepted rows, rejected rows, keys — each one SELECT in DuckDB.
+
+A row rule fires where its condition is false; unknown never fires. The statement first keeps the rows in which any
+condition is false and only then asks which, so that clean deliveries cost one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from etl.contract import language
+from etl.contract.casts import duckdb_type, staged_type
+from etl.contract.context import Context
+from etl.contract.language import quote, text_sql
+from etl.contract.model import Column, Contract, Rule, Token
+from etl.registry import Accept, Layout
+from etl.tokens import token_sql
+
+__all__ = [
+    "Context",
+    "accepted_columns",
+    "accepted_select",
+    "active_rules",
+    "findings_select",
+    "keys_columns",
+    "keys_select",
+    "macro_select",
+    "rejected_columns",
+    "rejected_select",
+    "unchecked_rules",
+]
+
+_ORIGIN = {"_delivery": "VARCHAR", "_member": "VARCHAR", "_row": "BIGINT"}
+
+
+def active_rules(contract: Contract, layout: Layout, context: Context) -> list[Rule]:
+    """Row rules that are in force in the month and whose columns the layout delivers."""
+    present = set(layout.canonical)
+    return [rule for rule in contract.row_rules if rule.applies_in(context.period_start) and present >= set(rule.columns)]
+
+
+def unchecked_rules(contract: Contract, layout: Layout) -> list[str]:
+    """Ids of row rules that cannot run because the layout lacks a column they need."""
+    present = set(layout.canonical)
+    return [rule.id for rule in contract.row_rules if not present >= set(rule.columns)]
+
+
+def findings_select(contract: Contract, layout: Layout, *, relation: str = "typed", context: Context) -> str:
+    """SQL giving (_member, _row, rule), one row per finding, ordered; shadow rules included."""
+    rules = active_rules(contract, layout, context)
+    conditions = {rule.id: condition_sql(contract, rule, context) for rule in rules if rule.sql is not None}
+    branches = [_unique_sql(rule, relation) for rule in rules if rule.kind == "unique"]
+    if conditions:
+        branches.insert(0, _conditions_sql(conditions, relation))
+    if not branches:
+        return f"SELECT _member, _row, CAST(NULL AS VARCHAR) AS rule FROM {relation} WHERE FALSE"
+    return "\nUNION ALL\n".join(branches) + "\nORDER BY _member, _row, rule"
+
+
+def condition_sql(contract: Contract, rule: Rule, context: Context) -> str:
+    """The condition of a rule over TYPED as DuckDB SQL: TRUE, FALSE or NULL (unknown)."""
+    tree = language.bind(rule.tree, context)
+    guarded = [column.name for column in contract.delivered if column.can_fail_to_cast]
+    validated = [column.name for column in contract.delivered if column.is_validated]
+    return language.compile_sql(tree, guarded=guarded if rule.kind == "check" else (), validated=validated)
+
+
+def _conditions_sql(conditions: Mapping[str, str], relation: str) -> str:
+    any_false = "\n   OR ".join(f"NOT ({sql})" for sql in conditions.values())
+    which = ",\n    ".join(f"CASE WHEN NOT ({sql}) THEN {text_sql(rule)} END" for rule, sql in conditions.items())
+    return (
+        "SELECT _member, _row, rule FROM (\n"
+        f"  SELECT _member, _row, unnest([\n    {which}]) AS rule\n"
+        f"  FROM (SELECT * FROM {relation} WHERE {any_false})\n"
+        ") WHERE rule IS NOT NULL"
+    )
+
+
+def _unique_sql(rule: Rule, relation: str) -> str:
+    name = quote(rule.column)
+    twice = f"SELECT {name} FROM {relation} WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"
+    return f"SELECT _member, _row, {text_sql(rule.id)} AS rule FROM {relation} WHERE {name} IN ({twice})"
+
+
+def accepted_columns(contract: Contract) -> dict[str, str]:
+    """Columns of ACCEPTED and their DuckDB types: supplier, open and personal columns, tokens, origin last."""
+    columns = {"supplier": "VARCHAR"}
+    columns |= {name: duckdb_type(type_) for name, type_ in _kept(contract)}
+    return columns | _ORIGIN
+
+
+def _kept(contract: Contract) -> Iterable[tuple[str, str]]:
+    for column in contract.delivered:
+        if column.token is not None:
+            yield column.token.name, "text"
+        elif column.publish_as is not None:
+            yield column.publish_as.name, contract.fields[column.publish_as.name].type
+        elif column.privacy != "identity":
+            yield column.name, column.type
+
+
+def accepted_select(contract: Contract, context: Context, *, relation: str = "typed", findings: str = "findings") -> str:
+    """SQL giving ACCEPTED: rows without a rejecting finding, without identity; needs $token_inner, $token_outer."""
+    items = [f"{text_sql(context.supplier)} AS supplier"]
+    items += [_accepted_item(contract, column, context) for column in contract.delivered if _is_kept(column)]
+    return (
+        f"SELECT {', '.join([*items, *_ORIGIN])}\nFROM {relation} AS typed_row\n"
+        f"WHERE NOT {_has_rejection(contract, findings)}\nORDER BY _member, _row"
+    )
+
+
+def _is_kept(column: Column) -> bool:
+    return column.token is not None or column.publish_as is not None or column.privacy != "identity"
+
+
+def _accepted_item(contract: Contract, column: Column, context: Context) -> str:
+    if column.token is not None:
+        return _token_item(column.name, column.token, context)
+    if column.publish_as is not None:
+        type_ = duckdb_type(contract.fields[column.publish_as.name].type)
+        value = language.compile_sql(language.bind(language.parse(column.publish_as.sql), context))
+        return f"CAST({value} AS {type_}) AS {quote(column.publish_as.name)}"
+    name, type_ = quote(column.name), duckdb_type(column.type)
+    return name if type_ == staged_type(column) else f"CAST({name} AS {type_}) AS {name}"
+
+
+def _token_item(name: str, token: Token, context: Context) -> str:
+    parts = [text_sql(context.supplier) if part == "bank_code" else quote(part) for part in token.of or [name]]
+    return f"{token_sql(token.domain, *parts)} AS {quote(token.name)}"
+
+
+def _has_rejection(contract: Contract, findings: str) -> str:
+    """A finding of any rule that the contract does not name as harmless rejects the row."""
+    harmless = [text_sql(rule.id) for rule in contract.row_rules if not rule.rejects]
+    unless = f" AND finding.rule NOT IN ({', '.join(harmless)})" if harmless else ""
+    return (
+        f"EXISTS (SELECT 1 FROM {findings} AS finding WHERE finding._member = typed_row._member "
+        f"AND finding._row = typed_row._row{unless})"
+    )
+
+
+def rejected_columns(contract: Contract) -> dict[str, str]:
+    """Columns of REJECTED and their DuckDB types: supplier, tokens, _delivery."""
+    tokens = {column.token.name: "VARCHAR" for column in contract.delivered if column.token is not None}
+    return {"supplier": "VARCHAR", **tokens, "_delivery": "VARCHAR"}
+
+
+def rejected_select(contract: Contract, context: Context, *, relation: str = "typed", findings: str = "findings") -> str:
+    """SQL giving REJECTED: whom the rejected rows are about, as tokens (NULL where the cell is blank)."""
+    items = [_token_item(column.name, column.token, context) for column in contract.delivered if column.token is not None]
+    return (
+        f"SELECT {', '.join([f'{text_sql(context.supplier)} AS supplier', *items, '_delivery'])}\n"
+        f"FROM {relation} AS typed_row\nWHERE {_has_rejection(contract, findings)}\nORDER BY _member, _row"
+    )
+
+
+def keys_columns(contract: Contract, key_column: str) -> dict[str, str]:
+    """The one column of KEYS and its DuckDB type."""
+    return {_key_token(contract, key_column).name: "VARCHAR"}
+
+
+def keys_select(contract: Contract, key_column: str, context: Context, *, relation: str) -> str:
+    """SQL giving KEYS: the tokens of the key list of a database source, ordered; needs the token parameters."""
+    token = _key_token(contract, key_column)
+    item = _token_item(key_column, token, context)
+    return f"SELECT DISTINCT {item} FROM {relation} WHERE {quote(key_column)} IS NOT NULL ORDER BY {quote(token.name)}"
+
+
+def _key_token(contract: Contract, key_column: str) -> Token:
+    token = contract.columns[key_column].token
+    if token is None:
+        raise KeyError(f"{contract.table}.{key_column} has no token")
+    return token
+
+
+def macro_select(contract: Contract, accept: Accept, *, rows_read: int, rows_rejected: int, context: Context) -> str:
+    """SQL giving (rule, action) for each rule over the delivery as a whole that is broken.
+
+    Fewer rows than the feed's minimum refuse the file; every other break has the action of its rule.
+    """
+    facts = {"rows_read": rows_read, "rows_rejected": rows_rejected, "max_rejected_share": Decimal(str(accept.max_rejected_share))}
+    rules = [rule for rule in contract.macro_rules if rule.applies_in(context.period_start)]
+    breaks = [item for rule in rules for item in _macro_breaks(rule, accept, facts)]
+    branches = [f"SELECT {text_sql(rule)} AS rule, {text_sql(action)} AS action WHERE {sql}" for rule, action, sql in breaks]
+    return "\nUNION ALL\n".join(branches or ["SELECT NULL AS rule, NULL AS action WHERE FALSE"])
+
+
+def _macro_breaks(rule: Rule, accept: Accept, facts: Mapping[str, language.Literal]) -> Sequence[tuple[str, str, str]]:
+    if rule.expect is None:
+        return [(rule.id, rule.action, f"NOT ({language.compile_sql(language.bind_facts(rule.tree, facts))})")]
+    bounds = row_bounds(rule, accept)
+    rows, found = facts["rows_read"], []
+    if bounds.get("min_value") is not None:
+        found.append((rule.id, "reject_file", f"{rows} < {bounds['min_value']}"))
+    if bounds.get("max_value") is not None:
+        found.append((rule.id, rule.action, f"{rows} > {bounds['max_value']}"))
+    return found
+
+
+def row_bounds(rule: Rule, accept: Accept) -> dict[str, Any]:
+    """The arguments of a table-level rule with `accept.rows.…` replaced by what the feed configures."""
+    known = {"accept.rows.min": accept.rows.min, "accept.rows.warn_above": accept.rows.warn_above}
+    return {name: known.get(value, value) if isinstance(value, str) else value for name, value in rule.kwargs.items()}

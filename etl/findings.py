@@ -1,0 +1,76 @@
+"""What intake hands to the other parts: a file that has arrived, and what is wrong with its bytes or lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
+    "P101": {"zh": "校验值不符", "en": "the checksum does not match"},
+    "P102": {"zh": "文件大小不符", "en": "the size does not match"},
+    "P103": {"zh": "记录数不符", "en": "the number of records does not match"},
+    "P104": {"zh": "编码无法解码", "en": "bytes are not valid in the declared encoding"},
+    "P105": {"zh": "缺少字段", "en": "a column is missing"},
+    "P106": {"zh": "未约定的字段", "en": "a column is not part of the layout"},
+    "P107": {"zh": "文件无法读取", "en": "the file cannot be read"},
+    "P108": {"zh": "文件包不完整", "en": "the package is incomplete"},
+}
+WRONG_FIELD_COUNT: Final = "P201"
+WRONG_FIELD_COUNT_SAYS: Final[Mapping[str, str]] = {
+    "zh": "该行字段个数与约定不符",
+    "en": "the line does not have the agreed number of fields",
+}
+WRONG_FIELD_COUNT_FIX: Final[Mapping[str, str]] = {
+    "zh": "检查该行是否缺少分隔符、被换行截断，或文本中含有分隔符",
+    "en": "look for a missing separator, a line break inside the line, or a separator inside a text",
+}
+UNREADABLE_RULES: Final = frozenset({"P101", "P102", "P104", "P107"})
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file that lies complete in a drop zone and belongs to one feed.
+
+    `period` is `YYYY-MM`; `address` any fsspec address; `mtime_ns` the supplier's modification time in nanoseconds
+    since 1970-01-01 UTC; `parts` the addresses of the files that came with it (`.ok` flag, `.sha256` sidecar).
+    """
+
+    supplier: str
+    dataset: str
+    period: str
+    address: str
+    name: str
+    size_bytes: int
+    mtime_ns: int
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileFinding:
+    """One thing wrong with a whole file or one of its members; texts hold names and counts, never cells."""
+
+    rule: str
+    member: str
+    message_zh: str
+    message_en: str
+    fix_zh: str
+
+
+@dataclass(frozen=True)
+class RowFinding:
+    """A line that could not be split into its columns.
+
+    `row` and `line` are 1-based; `raw` goes to quarantine only.
+    """
+
+    rule: str
+    member: str
+    row: int
+    line: int
+    raw: str
+
+
+def unreadable(findings: list[FileFinding]) -> bool:
+    """Whether the bytes are not what was sent, or cannot be read: outcome `unreadable` instead of `rejected`."""
+    return any(finding.rule in UNREADABLE_RULES for finding in findings)

@@ -1,0 +1,386 @@
+"""Find what lies complete in the drop zones: one code path for any fsspec address, and no half-written file taken.
+
+How a file shows that it is complete depends on its feed's `package`: an `.ok` flag or a `.sha256` sidecar beside it;
+else the quiet period (size and time unchanged over two scans), for a PBoC zip also a readable central directory. Files
+that no pattern fits are handed back with the reason: every file gets an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import stat
+import unicodedata
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from upath import UPath
+
+from etl.findings import Arrival
+from etl.intake.delivery import is_local, signature_of_info
+from etl.period import Period
+from etl.registry import Feed, Registry, Source, Supplier
+from etl.settings import Settings
+from etl.vocabulary import ConfigurationError
+
+TEMPORARY_ENDINGS: Final = (".part", ".tmp", ".filepart")
+COMPANIONS: Final = {"flag": ".ok", "sidecar": ".sha256"}
+PATIENCE_SECONDS: Final = 300.0
+REASONS: Final = {
+    "growing": {"zh": "等待写完", "en": "waiting until it no longer changes"},
+    "incomplete_zip": {"zh": "压缩包尚不完整", "en": "the zip is not complete yet"},
+    "flag_missing": {"zh": "等待完成标志文件 .ok", "en": "waiting for its .ok flag"},
+    "sidecar_missing": {"zh": "等待校验文件 .sha256", "en": "waiting for its .sha256 sidecar"},
+    "file_missing": {"zh": "标志文件已到，数据文件未到", "en": "its flag is here, the file is not"},
+    "no_pattern": {"zh": "文件名不符合约定", "en": "the name fits no agreed pattern"},
+    "no_period": {"zh": "文件名中的月份不存在", "en": "the month in the name does not exist"},
+    "no_supplier": {"zh": "文件名中的乡镇代码未登记", "en": "the town code in the name is unknown"},
+    "bad_name": {"zh": "文件名含控制字符", "en": "the name holds control characters"},
+    "not_a_file": {"zh": "不是普通文件（文件夹或链接）", "en": "not a regular file (a folder or a link)"},
+    "unreachable": {"zh": "投递目录无法访问", "en": "the drop zone cannot be reached"},
+}
+_PATTERN_PARTS = re.compile(
+    r"\{period:(?P<period>[^{}]+)\}|(?P<supplier>\{supplier\})|\{(?P<choice>[^{}:]+)\}|(?P<text>.)", re.S
+)
+_PERIOD_PARTS = {"%Y": "(?P<year>[0-9]{4})", "%m": "(?P<month>[0-9]{2})"}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file as a scan saw it; `mtime_ns` in nanoseconds since 1970-01-01 UTC."""
+
+    address: str
+    name: str
+    size_bytes: int
+    mtime_ns: int
+    is_regular: bool = True
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Since when (ISO 8601) a file has had this size and time."""
+
+    size_bytes: int
+    mtime_ns: int
+    since: str
+
+
+@dataclass(frozen=True)
+class NotTaken:
+    """A file that was left where it is; `reason` is a key of REASONS."""
+
+    supplier: str
+    address: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One look at all drop zones. Hand `observations` to the next scan."""
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    waiting: list[NotTaken] = field(default_factory=list)
+    unrecognised: list[NotTaken] = field(default_factory=list)
+    observations: dict[str, Observation] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When a file without a flag counts as complete.
+
+    It must look the same in two scans at least `quiet_seconds` apart; with `single_scan_after_seconds` a file whose own
+    time is older than that is taken at first sight. A zip that cannot be read is given `zip_seconds` before it is taken
+    (and answered as unreadable).
+    """
+
+    quiet_seconds: float = 0.0
+    single_scan_after_seconds: float | None = None
+    zip_seconds: float = PATIENCE_SECONDS
+
+    def is_quiet(self, listed: Listed, seen: Observation | None, now: datetime) -> bool:
+        """Whether the file has looked the same for long enough."""
+        observed, own = _observed_seconds(listed, seen, now), _own_seconds(listed, now)
+        at_first_sight = self.single_scan_after_seconds is not None and own >= self.single_scan_after_seconds
+        return at_first_sight or (observed is not None and observed >= self.quiet_seconds)
+
+    def gives_up_on_zip(self, listed: Listed, seen: Observation | None, now: datetime) -> bool:
+        """Whether a zip without a readable directory has been quiet too long to be still on its way."""
+        observed, own = _observed_seconds(listed, seen, now), _own_seconds(listed, now)
+        return max(observed or 0.0, own if self.single_scan_after_seconds is not None else 0.0) >= self.zip_seconds
+
+
+def _observed_seconds(listed: Listed, seen: Observation | None, now: datetime) -> float | None:
+    if seen is None or (seen.size_bytes, seen.mtime_ns) != (listed.size_bytes, listed.mtime_ns):
+        return None
+    return (now - datetime.fromisoformat(seen.since)) / timedelta(seconds=1)
+
+
+def _own_seconds(listed: Listed, now: datetime) -> float:
+    return now.timestamp() - listed.mtime_ns / 1e9
+
+
+@dataclass(frozen=True)
+class _Zone:
+    """One drop zone and what its owner may put there."""
+
+    owner: Supplier | Source
+    address: str
+    suppliers: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Match:
+    supplier: str
+    dataset: str
+    feed: Feed
+    period: str
+
+
+def scan(
+    registry: Registry,
+    settings: Settings,
+    *,
+    now: datetime,
+    seen: Mapping[str, Observation] | None = None,
+    taken: Collection[tuple[str, int, int]] = frozenset(),
+    patience: Patience | None = None,
+    drop: Path | None = None,
+) -> Scan:
+    """Look at every drop zone once; arrivals in order of supplier, dataset, period, time, name.
+
+    `seen` are the observations of the scan before, `taken` (address, size, mtime_ns) of files already claimed, which
+    are passed over; `drop` replaces `settings.drop`. A zone that cannot be reached is reported and disturbs no other.
+    Raises ConfigurationError for a file pattern without a period.
+    """
+    found = Scan()
+    for zone in _zones(registry, drop or settings.drop):
+        _scan_zone(zone, found, now, seen or {}, taken, patience or Patience())
+    found.arrivals.sort(key=lambda a: (a.supplier, a.dataset, a.period, a.mtime_ns, a.name))
+    return found
+
+
+def settled(
+    observations_before: Mapping[str, Observation],
+    listing: Sequence[Listed],
+    *,
+    now: datetime,
+    patience: Patience | None = None,
+) -> set[str]:
+    """Addresses of the files that have been quiet long enough."""
+    rule = patience or Patience()
+    return {listed.address for listed in listing if rule.is_quiet(listed, observations_before.get(listed.address), now)}
+
+
+def observe(before: Mapping[str, Observation], listing: Sequence[Listed], *, now: datetime) -> dict[str, Observation]:
+    """What to remember until the next scan: a file that has not changed keeps the time it was first seen so."""
+    return {listed.address: _observed(before.get(listed.address), listed, now) for listed in listing}
+
+
+def load_observations(path: Path) -> dict[str, Observation]:
+    """Observations saved by an earlier scan; none if the file is absent or not ours (files then wait one scan more)."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {address: Observation(**entry) for address, entry in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def save_observations(path: Path, observations: Mapping[str, Observation]) -> None:
+    """Write the observations with one rename."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary.write_text(json.dumps({key: asdict(value) for key, value in observations.items()}), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _observed(before: Observation | None, listed: Listed, now: datetime) -> Observation:
+    same = before and (before.size_bytes, before.mtime_ns) == (listed.size_bytes, listed.mtime_ns)
+    return before if before and same else Observation(listed.size_bytes, listed.mtime_ns, now.isoformat())
+
+
+def _zones(registry: Registry, drop: Path) -> Iterator[_Zone]:
+    for bank in registry.banks.values():
+        yield _Zone(bank, _filled(bank.drop, drop), frozenset({bank.code}))
+    for source in registry.sources.values():
+        if source.kind == "files" and source.drop:
+            yield _Zone(source, _filled(source.drop, drop), frozenset(registry.suppliers_of(source)))
+
+
+def _filled(address: str, drop: Path) -> str:
+    return address.replace("{drop}", str(drop))
+
+
+def _scan_zone(
+    zone: _Zone,
+    found: Scan,
+    now: datetime,
+    seen: Mapping[str, Observation],
+    taken: Collection[tuple[str, int, int]],
+    patience: Patience,
+) -> None:
+    try:
+        listing = {listed.name: listed for listed in _list(zone.address)}
+    except OSError:
+        found.waiting.append(NotTaken(zone.owner.code, zone.address, "", "unreachable"))
+        return
+    for listed in listing.values():
+        if (listed.address, listed.size_bytes, listed.mtime_ns) in taken:
+            continue
+        match = _recognise(zone, listed)
+        if isinstance(match, str):
+            _set_aside(zone, listed, match, listing, found)
+            continue
+        reason = _why_wait(match.feed, listed, listing, seen.get(listed.address), now, patience)
+        if reason:
+            found.waiting.append(NotTaken(match.supplier, listed.address, listed.name, reason))
+            found.observations[listed.address] = _observed(seen.get(listed.address), listed, now)
+        else:
+            found.arrivals.append(_arrival(match, listed, listing))
+
+
+def _list(address: str) -> list[Listed]:
+    """Entries of one folder, ignoring hidden and temporary names; raises OSError when it cannot be read."""
+    path = UPath(address)
+    entries = _list_local(str(path)) if is_local(path) else _list_remote(path)
+    return [entry for entry in entries if not entry.name.startswith(".") and not entry.name.endswith(TEMPORARY_ENDINGS)]
+
+
+def _list_local(folder: str) -> Iterator[Listed]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                seen = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            yield Listed(entry.path, entry.name, seen.st_size, seen.st_mtime_ns, stat.S_ISREG(seen.st_mode))
+
+
+def _list_remote(path: UPath) -> Iterator[Listed]:
+    for info in path.fs.ls(path.path, detail=True):
+        name = str(info["name"]).rstrip("/").rsplit("/", 1)[-1]
+        size_bytes, mtime_ns = signature_of_info(info)
+        yield Listed(str(path / name), name, size_bytes, mtime_ns, info.get("type") == "file")
+
+
+def _recognise(zone: _Zone, listed: Listed) -> _Match | str:
+    """The feed a file belongs to, or the reason why none."""
+    if not listed.is_regular:
+        return "not_a_file"
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in listed.name):
+        return "bad_name"
+    for dataset, feed in zone.owner.feeds.items():
+        matched = _matched(feed, listed.name)
+        if matched:
+            return _checked(zone, dataset, feed, matched)
+    return "no_pattern"
+
+
+def _matched(feed: Feed, name: str) -> re.Match[str] | None:
+    return file_pattern(feed.files).fullmatch(name) if feed.files else None
+
+
+def _checked(zone: _Zone, dataset: str, feed: Feed, matched: re.Match[str]) -> _Match | str:
+    try:
+        period = Period.parse(f"{matched['year']}-{matched['month']}")
+    except ValueError:
+        return "no_period"
+    supplier = matched.groupdict().get("supplier") or zone.owner.code
+    if supplier not in zone.suppliers:
+        return "no_supplier"
+    return _Match(supplier, dataset, feed, str(period))
+
+
+@lru_cache(maxsize=1024)
+def file_pattern(pattern: str) -> re.Pattern[str]:
+    """A feed's `files` as a regular expression with the groups year, month and, where named, supplier.
+
+    `{period:%Y%m}` and `{supplier}` are filled from the name, `{a,b}` is a choice, `*` and `?` as in a shell.
+    Raises ConfigurationError when year and month cannot be read from the name.
+    """
+    expression = "".join(_pattern_part(part) for part in _PATTERN_PARTS.finditer(pattern))
+    try:
+        compiled = re.compile(expression, re.S)
+    except re.error as error:
+        raise ConfigurationError(
+            "files", pattern, f"not a file pattern: {error}", "name each placeholder once"
+        ) from None
+    if not {"year", "month"} <= set(compiled.groupindex):
+        raise ConfigurationError("files", pattern, "names no period", "add {period:%Y%m}")
+    return compiled
+
+
+def _pattern_part(part: re.Match[str]) -> str:
+    if part["period"]:
+        return re.sub("%[Ym]", lambda found: _PERIOD_PARTS[found[0]], re.escape(part["period"]))
+    if part["supplier"]:
+        return "(?P<supplier>[0-9A-Za-z]+)"
+    if part["choice"]:
+        return "(?:" + "|".join(re.escape(choice) for choice in part["choice"].split(",")) + ")"
+    return {"*": ".*", "?": "."}.get(part["text"]) or re.escape(part["text"])
+
+
+def _set_aside(zone: _Zone, listed: Listed, reason: str, listing: Mapping[str, Listed], found: Scan) -> None:
+    """A companion of a known file is no file of its own; anything else is reported."""
+    main = _main_of_companion(zone, listed.name) if reason == "no_pattern" else None
+    if main is None:
+        found.unrecognised.append(NotTaken(zone.owner.code, listed.address, listed.name, reason))
+    elif main not in listing:
+        found.waiting.append(NotTaken(zone.owner.code, listed.address, listed.name, "file_missing"))
+
+
+def _main_of_companion(zone: _Zone, name: str) -> str | None:
+    for feed in zone.owner.feeds.values():
+        ending = COMPANIONS.get(feed.package)
+        if ending and name.endswith(ending) and _matched(feed, name.removesuffix(ending)):
+            return name.removesuffix(ending)
+    return None
+
+
+def _why_wait(
+    feed: Feed,
+    listed: Listed,
+    listing: Mapping[str, Listed],
+    seen: Observation | None,
+    now: datetime,
+    patience: Patience,
+) -> str | None:
+    ending = COMPANIONS.get(feed.package)
+    if ending:
+        companion = listing.get(listed.name + ending)
+        return None if companion and companion.is_regular else f"{feed.package}_missing"
+    if not patience.is_quiet(listed, seen, now):
+        return "growing"
+    if feed.package != "pboc" or _zip_is_complete(listed.address) or patience.gives_up_on_zip(listed, seen, now):
+        return None
+    return "incomplete_zip"
+
+
+def _zip_is_complete(address: str) -> bool:
+    try:
+        with UPath(address).open("rb") as file, zipfile.ZipFile(file):
+            return True
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+
+
+def _arrival(match: _Match, listed: Listed, listing: Mapping[str, Listed]) -> Arrival:
+    ending = COMPANIONS.get(match.feed.package)
+    parts = (listing[listed.name + ending].address,) if ending else ()
+    return Arrival(
+        match.supplier,
+        match.dataset,
+        match.period,
+        listed.address,
+        listed.name,
+        listed.size_bytes,
+        listed.mtime_ns,
+        parts,
+    )

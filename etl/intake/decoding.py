@@ -1,0 +1,178 @@
+"""Decode a member's bytes strictly, fast enough not to be what a delivery waits for.
+
+GB18030 decoded as a whole costs more than everything else. But where delimiter and quote can never be the last byte of a
+character, cells may be split first and decoded after: each byte travels as the character of the same number (Latin-1),
+and only columns with a byte above 0x7F are turned back and decoded, each distinct value once. A cell decodes exactly
+where the whole text would: delimiters, quotes and line ends are no legal continuation of a character.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from typing import Final, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etl.intake.package import BROKEN_ZIP, READ_BYTES, MeteredStream
+from etl.intake.strings import UnreadableError, broken
+from etl.registry import Layout
+
+_UTF8_MARK: Final = b"\xef\xbb\xbf"
+_GB18030_MARK: Final = b"\x84\x31\x95\x33"
+_LINE_END = "\n"
+
+
+class Decoding(Protocol):
+    """How bytes become text: what the parser is fed (always UTF-8), and how cells of it are turned into text."""
+
+    encoding: str
+
+    def feed(self, raw: bytes, *, is_last: bool) -> bytes: ...
+
+    def cell(self, text: str) -> str: ...
+
+    def column(self, column: pa.StringArray) -> pa.StringArray: ...
+
+
+class WholeText:
+    """Decodes block by block before parsing. Raises UnicodeError in `feed`."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
+        self._is_start = True
+
+    def feed(self, raw: bytes, *, is_last: bool) -> bytes:
+        text = self._decoder.decode(raw, is_last)
+        octets = raw if self.encoding == "utf-8" else text.encode("utf-8")
+        if self._is_start and octets:
+            octets, self._is_start = octets.removeprefix(_UTF8_MARK), False
+        return octets
+
+    def cell(self, text: str) -> str:
+        return text
+
+    def column(self, column: pa.StringArray) -> pa.StringArray:
+        return column
+
+
+class SplitBytes:
+    """Lets GB18030 bytes travel as Latin-1 characters and decodes cells. Raises UnicodeError in `cell` and `column`."""
+
+    encoding = "gb18030"
+
+    def __init__(self) -> None:
+        self._is_start = True
+
+    def feed(self, raw: bytes, *, is_last: bool) -> bytes:
+        if self._is_start and raw:
+            raw, self._is_start = raw.removeprefix(_GB18030_MARK), False
+        return raw if raw.isascii() else raw.decode("latin-1").encode("utf-8")
+
+    def cell(self, text: str) -> str:
+        return text.encode("latin-1").decode("gb18030")
+
+    def column(self, column: pa.StringArray) -> pa.StringArray:
+        if _is_ascii(column):
+            return column
+        encoded = column.dictionary_encode()
+        return self._values(encoded.dictionary).take(encoded.indices)
+
+    def _values(self, values: pa.StringArray) -> pa.StringArray:
+        """All values in one decode; a value with a line end inside makes it one by one."""
+        one_list = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+        texts = self.cell(pc.binary_join(one_list, _LINE_END)[0].as_py()).split(_LINE_END)
+        if len(texts) != len(values):
+            texts = [self.cell(value) for value in values.to_pylist()]
+        return pa.array(texts, pa.string())
+
+
+def decoding_for(layout: Layout) -> Decoding:
+    """The fastest decoding that is safe for the layout's delimiter and quote."""
+    marks = [layout.delimiter, *([layout.quote] if layout.quote != "none" else [])]
+    if layout.encoding == "gb18030" and not any(_may_end_a_character(mark) for mark in marks):
+        return SplitBytes()
+    return WholeText(layout.encoding)
+
+
+def _may_end_a_character(mark: str) -> bool:
+    """Whether an ASCII mark is a legal last byte in GB18030: 0x30-0x39 or 0x40-0x7E (other bytes are above 0x7F)."""
+    return mark.isdigit() or ord(mark) > ord("?")
+
+
+def _is_ascii(column: pa.StringArray) -> bool:
+    data = column.buffers()[2]
+    return data is None or data.to_pybytes().isascii()
+
+
+class Utf8Stream(io.RawIOBase):
+    """A member as the UTF-8 a parser is fed, without byte order mark.
+
+    Raises UnreadableError: P104 undecodable, P107 NUL or damaged zip.
+    """
+
+    def __init__(self, raw: MeteredStream, decoding: Decoding, member: str) -> None:
+        super().__init__()
+        self._raw, self._decoding, self._member = raw, decoding, member
+        self._buffer = bytearray()
+        self._tail = b"\n"
+        self._at_end = False
+        self._lines = 0
+        self.has_blank_lines = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Exactly `size` bytes unless the text ends; pyarrow takes a short read for the whole rest of a line."""
+        while not self._at_end and (size < 0 or len(self._buffer) < size):
+            self._refill()
+        taken = bytes(self._buffer) if size < 0 else bytes(self._buffer[:size])
+        del self._buffer[: len(taken)]
+        return taken
+
+    def peek(self, size: int) -> bytes:
+        while not self._at_end and len(self._buffer) < size:
+            self._refill()
+        return bytes(self._buffer[:size])
+
+    def _refill(self) -> None:
+        raw = self._read_raw()
+        self._at_end = not raw
+        text = self._decoded(raw)
+        if b"\0" in text:
+            line = self._line_of(text, text.index(b"\0"))
+            raise broken(self._member, f"第 {line} 行含空字节（NUL）", f"line {line}: a NUL byte", "重新导出为纯文本")
+        seam = self._tail + text[:2]
+        blank = b"\n\n" in text or b"\n\r\n" in text or b"\n\n" in seam or b"\n\r\n" in seam
+        self.has_blank_lines = self.has_blank_lines or blank
+        self._lines += text.count(b"\n")
+        self._tail = (self._tail + text[-2:])[-2:]
+        self._buffer += text
+
+    def _read_raw(self) -> bytes:
+        try:
+            return self._raw.read(READ_BYTES)
+        except BROKEN_ZIP as error:
+            en = f"the zip is damaged ({type(error).__name__})"
+            raise broken(self._member, "压缩包内容损坏", en, "重新压缩后再报送") from None
+
+    def _decoded(self, raw: bytes) -> bytes:
+        try:
+            return self._decoding.feed(raw, is_last=not raw)
+        except UnicodeDecodeError as error:
+            raise undecodable(self._member, self._line_of(error.object, error.start), self._decoding) from None
+        except UnicodeEncodeError:
+            raise undecodable(self._member, self._lines + 1, self._decoding) from None
+
+    def _line_of(self, text: bytes, place: int) -> int:
+        return self._lines + text[:place].count(b"\n") + 1
+
+
+def undecodable(member: str, line: int, decoding: Decoding) -> UnreadableError:
+    """P104 for a line with bytes that are not of the declared encoding."""
+    name = decoding.encoding.upper()
+    zh, en = f"第 {line} 行含非 {name} 编码的字节", f"line {line}: bytes that are not {name}"
+    return broken(member, zh, en, f"用 {name} 编码重新导出", rule="P104")

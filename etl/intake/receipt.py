@@ -1,0 +1,385 @@
+"""The answer to a supplier: a receipt (JSON, CSV) for every claimed file, whatever its fate, never overwritten.
+
+A receipt speaks of the supplier's own bytes only. Cells are quoted back only for columns of open privacy class, the
+supplier's own number (`key`) in full except where it contains an identity number. No cell of a CSV can start a formula.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from etl.findings import WRONG_FIELD_COUNT, WRONG_FIELD_COUNT_FIX, WRONG_FIELD_COUNT_SAYS
+from etl.intake.strings import Strings
+from etl.registry import Layout
+
+SHOWN_PER_RULE: Final = 100
+DIFF_KEYS: Final = ("added", "changed", "removed", "fixed", "new")
+# 6 area digits of a real province (GB/T 2260), a possible date of birth, 3 digits, check character: GB 11643-1999
+_PROVINCE = "(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]|91)"
+_BORN = "(?:18|19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+IDENTITY_NUMBER: Final = f"({_PROVINCE}[0-9]{{4}}){_BORN}[0-9]{{3}}[0-9Xx]"
+_MASK = r"\1************"
+_PHONE = "(^|[^0-9])1[3-9][0-9]{9}($|[^0-9])"
+_FORMULA_START = r"^([=+\-@\t\r\n＝＋－＠'])"
+_LONG_NUMBER = r"^([0-9]{12,})$"
+_MAX_VALUE_CHARACTERS = 80
+_MAX_NAME_BYTES = 120
+_JOIN = " | "
+_SCHEMA: Final = pa.schema(
+    [
+        ("rule", pa.string()),
+        ("family", pa.string()),
+        ("action", pa.string()),
+        ("member", pa.string()),
+        ("row", pa.int64()),
+        ("line", pa.int64()),
+        ("column_no", pa.int64()),
+        ("column_as_delivered", pa.string()),
+        ("field", pa.string()),
+        ("key", pa.string()),
+        ("value", pa.string()),
+        ("message_zh", pa.string()),
+        ("message_en", pa.string()),
+        ("fix_zh", pa.string()),
+    ]
+)
+_Index = npt.NDArray[np.int64]
+
+
+class Wording(Protocol):
+    """A text in Chinese and English."""
+
+    @property
+    def zh(self) -> str: ...
+
+    @property
+    def en(self) -> str: ...
+
+
+class ReceiptRule(Protocol):
+    """What a receipt needs of a rule of a contract."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def action(self) -> str: ...
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    @property
+    def says(self) -> Wording: ...
+
+    @property
+    def fix(self) -> Wording: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a receipt says besides its findings. `bank` is the supplier's code, `original_name` the name of its file."""
+
+    delivery_id: str
+    bank: str
+    period: str
+    revision: int
+    original_name: str
+    outcome: str
+    in_force: bool
+    sha256: str | None
+    rows_read: int
+    rows_accepted: int
+    rows_rejected: int
+    not_checked: Sequence[str]
+    ruleset: str
+    contact: Mapping[str, Any]
+    diff: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Where the receipt lies; `is_new` is false when this delivery had been answered before (nothing is rewritten)."""
+
+    json_path: Path
+    csv_path: Path
+    counts_by_rule: Mapping[str, int]
+    is_new: bool
+
+
+def write_receipts(
+    outbox: Path,
+    answer: Answer,
+    findings: pa.Table,
+    strings: Strings,
+    rules: Mapping[str, ReceiptRule],
+    layout: Layout | None,
+    *,
+    key_column: str | None,
+    open_columns: Collection[str],
+    encoding: str,
+) -> Receipt:
+    """Write `outbox/<bank>/<period>/<name>.<delivery_id>.receipt.{json,csv}` and name it in `outbox/<bank>/latest.txt`.
+
+    `findings` has the columns _member, _row, rule (P201 and file findings come from `strings`); `key_column` is the
+    canonical column with the supplier's own number; `open_columns` may be quoted back; `encoding` is the supplier's.
+    """
+    table = receipt_findings(findings, strings, rules, layout, key_column=key_column, open_columns=open_columns)
+    counts = counts_by_rule(table)
+    folder = outbox / answer.bank / answer.period
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{harmless_name(answer.original_name)}.{answer.delivery_id}.receipt"
+    content = json.dumps(_document(answer, table, counts), ensure_ascii=False, indent=1).encode()
+    is_new = _write_once(folder / f"{stem}.csv", csv_bytes(table, encoding))
+    is_new = _write_once(folder / f"{stem}.json", content) and is_new
+    _replace(outbox / answer.bank / "latest.txt", f"{answer.period}/{stem}.json\n".encode())
+    return Receipt(folder / f"{stem}.json", folder / f"{stem}.csv", counts, is_new)
+
+
+def receipt_findings(
+    findings: pa.Table,
+    strings: Strings,
+    rules: Mapping[str, ReceiptRule],
+    layout: Layout | None,
+    *,
+    key_column: str | None,
+    open_columns: Collection[str],
+) -> pa.Table:
+    """All findings in the columns of a receipt, ordered by member, row and rule; no shadow rule among them."""
+    pieces = [_file_findings(strings), _bad_lines(strings)]
+    lookup = _Lookup(strings, layout, key_column, frozenset(open_columns))
+    for rule_id in sorted(pc.unique(findings["rule"]).to_pylist()):
+        rule = rules.get(rule_id)
+        if rule is not None and rule.action != "shadow" and rule_id != WRONG_FIELD_COUNT:
+            pieces.append(_of_rule(findings.filter(pc.equal(findings["rule"], rule_id)), rule, lookup))
+    table = pa.concat_tables(pieces)
+    order = [(name, "ascending", "at_start") for name in ("member", "row", "rule")]
+    return table.take(pc.sort_indices(table, sort_keys=order))
+
+
+def counts_by_rule(table: pa.Table) -> dict[str, int]:
+    """Findings of each rule, by rule id."""
+    counted = pc.value_counts(table["rule"])
+    return dict(sorted((entry["values"].as_py(), entry["counts"].as_py()) for entry in counted))
+
+
+def csv_bytes(table: pa.Table, encoding: str) -> bytes:
+    """All findings as CSV in the supplier's encoding; formulas and long numbers made text by a leading apostrophe."""
+    sink = io.BytesIO()
+    columns = [_disarmed(column) if pa.types.is_string(column.type) else column for column in table.columns]
+    pa_csv.write_csv(pa.table(columns, names=table.column_names), sink)
+    text = sink.getvalue()
+    return text if encoding == "utf-8" else text.decode("utf-8").encode(encoding, "replace")
+
+
+def mask_identity(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """Texts in which every identity number keeps only its six area digits."""
+    return pc.replace_substring_regex(texts, IDENTITY_NUMBER, _MASK)
+
+
+def harmless_name(name: str) -> str:
+    """A supplier's file name as part of ours: no separators, control or direction characters, bounded length.
+
+    >>> harmless_name("../a\\nb.csv")
+    '_._a_b.csv'
+    """
+    safe = "".join("_" if _is_unsafe(character) else character for character in name)
+    safe = f"_{safe[1:]}" if safe.startswith(".") else safe
+    return safe.encode("utf-8")[:_MAX_NAME_BYTES].decode("utf-8", "ignore") or "_"
+
+
+def _is_unsafe(character: str) -> bool:
+    return character in '/\\:*?"<>|' or unicodedata.category(character)[0] == "C"
+
+
+class _Lookup:
+    """Finds cells, lines and column places of the delivered rows by member and row number."""
+
+    def __init__(
+        self, strings: Strings, layout: Layout | None, key_column: str | None, open_columns: frozenset[str]
+    ) -> None:
+        self._table = strings.table
+        self._members = {name: code for code, name in enumerate(pc.unique(strings.table["_member"]).to_pylist())}
+        self._places = self._positions(strings.table["_member"], strings.table["_row"])
+        self._key_column = key_column if key_column in strings.table.column_names else None
+        self._open_columns = open_columns & set(strings.table.column_names)
+        self._sources = {name: source for source, name in layout.source_to_canonical.items()} if layout else {}
+        self._column_no = strings.column_no
+
+    def _positions(self, members: pa.ChunkedArray, rows: pa.ChunkedArray) -> _Index:
+        """One ascending number for each (member, row): rows are in order within a member, members one after another."""
+        encoded = members.combine_chunks().dictionary_encode()
+        codes = [self._members.get(name, -1) for name in encoded.dictionary.to_pylist()]
+        by_row = np.asarray(codes, dtype=np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+        return by_row * (1 << 40) + rows.to_numpy()  # type: ignore[no-any-return]
+
+    def indices(self, members: pa.ChunkedArray, rows: pa.ChunkedArray) -> pa.Array:
+        """Positions in the strings table; null for a row that is not in it."""
+        wanted = self._positions(members, rows)
+        found = np.searchsorted(self._places, wanted)
+        if not len(self._places):
+            return pa.nulls(len(wanted), pa.int64())
+        absent = self._places[np.minimum(found, len(self._places) - 1)] != wanted
+        return pa.array(found, pa.int64(), mask=absent)
+
+    def cells(self, column: str, indices: pa.Array) -> pa.ChunkedArray:
+        return self._table[column].take(indices)
+
+    def key(self, indices: pa.Array) -> pa.ChunkedArray | pa.Array:
+        if self._key_column is None:
+            return pa.nulls(len(indices), pa.string())
+        return mask_identity(self.cells(self._key_column, indices))
+
+    def value(self, columns: Sequence[str], indices: pa.Array) -> pa.ChunkedArray | pa.Array:
+        """The cells a rule looks at, joined; nothing unless all of them may be shown."""
+        if not columns or not self._open_columns.issuperset(columns):
+            return pa.nulls(len(indices), pa.string())
+        cells = [self.cells(column, indices) for column in columns]
+        joined = cells[0] if len(cells) == 1 else pc.binary_join_element_wise(*cells, _JOIN)
+        masked = pc.replace_substring_regex(mask_identity(joined), _PHONE, r"\1***********\2")
+        return pc.utf8_slice_codeunits(masked, 0, _MAX_VALUE_CHARACTERS)
+
+    def column_no(self, columns: Sequence[str]) -> int | None:
+        return self._column_no.get(columns[0]) if columns else None
+
+    def as_delivered(self, columns: Sequence[str]) -> str | None:
+        names = [self._sources[column] for column in columns if column in self._sources]
+        return _JOIN.join(names) or None
+
+
+def _of_rule(found: pa.Table, rule: ReceiptRule, lookup: _Lookup) -> pa.Table:
+    indices = lookup.indices(found["_member"], found["_row"])
+    constants = {
+        "rule": rule.id,
+        "family": rule.family,
+        "action": rule.action,
+        "column_no": lookup.column_no(rule.columns),
+        "column_as_delivered": lookup.as_delivered(rule.columns),
+        "field": _JOIN.join(rule.columns) or None,
+        "message_zh": rule.says.zh,
+        "message_en": rule.says.en,
+        "fix_zh": rule.fix.zh,
+    }
+    columns = {
+        "member": found["_member"],
+        "row": found["_row"],
+        "line": lookup.cells("_line", indices),
+        "key": lookup.key(indices),
+        "value": lookup.value(rule.columns, indices),
+    }
+    return _assemble(columns, constants, found.num_rows)
+
+
+def _bad_lines(strings: Strings) -> pa.Table:
+    """P201: neither key nor text is shown, because nobody knows which cell is which."""
+    found = strings.row_findings
+    constants = {
+        "rule": WRONG_FIELD_COUNT,
+        "family": "syntax",
+        "action": "reject_row",
+        "message_zh": WRONG_FIELD_COUNT_SAYS["zh"],
+        "message_en": WRONG_FIELD_COUNT_SAYS["en"],
+        "fix_zh": WRONG_FIELD_COUNT_FIX["zh"],
+    }
+    columns = {
+        "member": pa.array([finding.member for finding in found], pa.string()),
+        "row": pa.array([finding.row for finding in found], pa.int64()),
+        "line": pa.array([finding.line for finding in found], pa.int64()),
+    }
+    return _assemble(columns, constants, len(found))
+
+
+def _file_findings(strings: Strings) -> pa.Table:
+    found = strings.file_findings
+    names = ("rule", "member", "message_zh", "message_en", "fix_zh")
+    columns = {name: pa.array([getattr(finding, name) for finding in found], pa.string()) for name in names}
+    return _assemble(columns, {"family": "syntax", "action": "reject_file"}, len(found))
+
+
+def _assemble(columns: Mapping[str, Any], constants: Mapping[str, Any], count: int) -> pa.Table:
+    arrays = []
+    for entry in _SCHEMA:
+        if entry.name in columns:
+            arrays.append(columns[entry.name])
+        else:
+            arrays.append(pa.repeat(pa.scalar(constants.get(entry.name), entry.type), count))
+    return pa.table(arrays, schema=_SCHEMA)
+
+
+def _document(answer: Answer, table: pa.Table, counts: Mapping[str, int]) -> dict[str, Any]:
+    """The JSON receipt: exactly the keys of DESIGN section 6."""
+    return {
+        "delivery_id": answer.delivery_id,
+        "bank": answer.bank,
+        "period": answer.period,
+        "revision": answer.revision,
+        "outcome": answer.outcome,
+        "in_force": answer.in_force,
+        "sha256": answer.sha256,
+        "rows_read": answer.rows_read,
+        "rows_accepted": answer.rows_accepted,
+        "rows_rejected": answer.rows_rejected,
+        "findings": _shown(table),
+        "counts_by_rule": dict(counts),
+        "not_checked": list(answer.not_checked),
+        "ruleset": answer.ruleset,
+        "diff": {key: answer.diff.get(key) for key in DIFF_KEYS},
+        "contact": dict(answer.contact),
+        "signature": None,
+    }
+
+
+def _shown(table: pa.Table) -> list[dict[str, Any]]:
+    """The first findings of each rule, in the table's order."""
+    encoded = table["rule"].combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    chosen = [np.flatnonzero(codes == code)[:SHOWN_PER_RULE] for code in range(len(encoded.dictionary))]
+    order = np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
+    return table.take(pa.array(order, pa.int64())).to_pylist()  # type: ignore[no-any-return]
+
+
+def _disarmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A spreadsheet shows a cell with a leading ' as text: no formula runs and no digit of a long number is lost."""
+    guarded = pc.replace_substring_regex(column, _FORMULA_START, r"'\1")
+    return pc.replace_substring_regex(guarded, _LONG_NUMBER, r"'\1")
+
+
+def _temporary(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    with temporary.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+def _write_once(path: Path, content: bytes) -> bool:
+    """Make a finished file appear under its name; false if there is one already, which then stays."""
+    temporary = _temporary(path, content)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def _replace(path: Path, content: bytes) -> None:
+    _temporary(path, content).replace(path)

@@ -1,0 +1,1 @@
+"""What happened to every delivery, month and release: our memory, in PostgreSQL schemas `ledger` and `audit`."""

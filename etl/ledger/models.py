@@ -1,0 +1,323 @@
+"""The tables of schemas `ledger` (what was decided) and `audit` (what was found), as SQLAlchemy models.
+
+The comments are the data dictionary: they reach PostgreSQL with the migration, and a test keeps both equal.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from etl.vocabulary import OUTCOMES, STEPS
+
+ACCEPTED = ("accepted", "accepted_with_warnings")
+RELEASE_STATES = ("current", "superseded", "rolled_back")
+PERIOD_FORM = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(constraint_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def one_of(column: str, values: tuple[str, ...]) -> str:
+    """SQL condition that `column` is one of `values`."""
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text(),
+        int: BigInteger(),
+        bytes: LargeBinary(),
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(),
+        list[str]: ARRAY(Text()),
+    }
+
+
+class DeliveryRow(Base):
+    """One file (or one pull) of one supplier for one dataset and month, from its claim to its one final outcome."""
+
+    __tablename__ = "deliveries"
+
+    delivery_id: Mapped[str] = mapped_column(primary_key=True, comment="supplier-dataset-period-sequence")
+    supplier: Mapped[str] = mapped_column(comment="bank code, source code or town code: who delivered")
+    dataset: Mapped[str] = mapped_column(comment="feed of the registry, such as loans")
+    period: Mapped[str] = mapped_column(comment="month the delivery is for, YYYY-MM")
+    sequence: Mapped[int] = mapped_column(comment="counts the deliveries of this supplier, dataset and period from 1")
+    revision: Mapped[int] = mapped_column(
+        comment="counts the different contents from 1; a duplicate bears its original's"
+    )
+    name: Mapped[str] = mapped_column(comment="file name as the supplier gave it")
+    address: Mapped[str] = mapped_column(comment="where it was claimed (fsspec address, or what was pulled)")
+    parts: Mapped[list[str]] = mapped_column(comment="addresses of the files beside it (flag, log, checksum)")
+    claimed_bytes: Mapped[int] = mapped_column(comment="size when it was claimed, bytes; part of the claim")
+    mtime_ns: Mapped[int] = mapped_column(comment="supplier's modification time, ns since 1970 UTC; part of the claim")
+    size_bytes: Mapped[int] = mapped_column(comment="size of the landed bytes (before landing: as claimed)")
+    sha256: Mapped[str | None] = mapped_column(comment="SHA-256 of the landed bytes, hex")
+    landed_path: Mapped[str | None] = mapped_column(comment="file in the landing zone; its key is in delivery_keys")
+    step: Mapped[str] = mapped_column(comment="last step reached")
+    outcome: Mapped[str | None] = mapped_column(comment="the one final outcome; NULL while in progress")
+    in_force: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="whether grades rest on it: one per supplier, dataset and period"
+    )
+    in_force_from_at: Mapped[datetime | None] = mapped_column(comment="when it came into force")
+    in_force_to_at: Mapped[datetime | None] = mapped_column(comment="when it left force")
+    superseded_by: Mapped[str | None] = mapped_column(
+        ForeignKey("ledger.deliveries.delivery_id"), comment="the delivery that took its place"
+    )
+    rows_read: Mapped[int | None] = mapped_column(comment="rows in the delivery")
+    rows_accepted: Mapped[int | None] = mapped_column(comment="rows that may be used")
+    rows_rejected: Mapped[int | None] = mapped_column(comment="rows in quarantine")
+    counts_by_rule: Mapped[dict[str, Any]] = mapped_column(
+        server_default=text("'{}'::jsonb"), comment="{rule: number of findings}"
+    )
+    not_checked: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'::text[]"), comment="rules that could not run on this layout"
+    )
+    ruleset: Mapped[str | None] = mapped_column(comment="checksum of the rules and code lists applied")
+    content: Mapped[str | None] = mapped_column(comment="rows:checksum of the accepted relation (DESIGN section 2)")
+    details: Mapped[dict[str, Any]] = mapped_column(
+        server_default=text("'{}'::jsonb"), comment="what else is worth keeping"
+    )
+    cutoff_at: Mapped[datetime | None] = mapped_column(comment="pulls: rows changed before this instant are in it")
+    claimed_at: Mapped[datetime] = mapped_column(comment="when it was claimed")
+    stepped_at: Mapped[datetime] = mapped_column(comment="when its step or outcome last changed")
+    finished_at: Mapped[datetime | None] = mapped_column(comment="when it got its outcome")
+
+    key: Mapped[DeliveryKeyRow | None] = relationship(lazy="joined", cascade="all, delete-orphan")
+
+    __table_args__ = (
+        UniqueConstraint("supplier", "address", "claimed_bytes", "mtime_ns", name="claim"),
+        UniqueConstraint("supplier", "dataset", "period", "sequence", name="sequence"),
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        CheckConstraint(one_of("step", STEPS), name="step"),
+        CheckConstraint(one_of("outcome", OUTCOMES), name="outcome"),
+        CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="finished"),
+        CheckConstraint(f"NOT in_force OR coalesce({one_of('outcome', ACCEPTED)}, false)", name="in_force"),
+        Index("one_in_force", "supplier", "dataset", "period", unique=True, postgresql_where=text("in_force")),
+        Index("in_progress", "stepped_at", postgresql_where=text("outcome IS NULL")),
+        Index(None, "period"),
+        {"schema": "ledger", "comment": "every delivery ever claimed, with its outcome"},
+    )
+
+    @property
+    def wrapped_key(self) -> bytes | None:
+        return self.key.wrapped_key if self.key else None
+
+
+class DeliveryKeyRow(Base):
+    """A delivery's own key, wrapped by the master key: kept apart so that readers of the ledger never hold it."""
+
+    __tablename__ = "delivery_keys"
+
+    delivery_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger.deliveries.delivery_id"), primary_key=True, comment="whose landed bytes it opens"
+    )
+    wrapped_key: Mapped[bytes] = mapped_column(comment="key of the landed file, encrypted by the master key")
+
+    __table_args__ = (
+        {"schema": "ledger", "comment": "wrapped keys of landed files; deleting one deletes the delivery"},
+    )
+
+
+class TransitionRow(Base):
+    """One change of a delivery's step or outcome."""
+
+    __tablename__ = "delivery_transitions"
+
+    transition_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True, comment="order of recording")
+    delivery_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger.deliveries.delivery_id"), index=True, comment="whose change it is"
+    )
+    from_state: Mapped[str | None] = mapped_column(comment="step before; NULL for the claim")
+    to_state: Mapped[str] = mapped_column(comment="step or outcome after")
+    at: Mapped[datetime] = mapped_column(comment="when")
+    cause: Mapped[str] = mapped_column(comment="why, in one line; empty for the ordinary way")
+    code_version: Mapped[str] = mapped_column(comment="version of the software that did it")
+
+    __table_args__ = (
+        CheckConstraint(one_of("to_state", (*STEPS, *OUTCOMES)), name="to_state"),
+        {"schema": "ledger", "comment": "every change of a delivery's step or outcome"},
+    )
+
+
+class CarriedRow(Base):
+    """A delivery that did not come in time: what was last accepted stays in force for that month."""
+
+    __tablename__ = "carried_forward"
+
+    period: Mapped[str] = mapped_column(primary_key=True, comment="month that has no delivery of its own")
+    supplier: Mapped[str] = mapped_column(primary_key=True, comment="who did not deliver")
+    dataset: Mapped[str] = mapped_column(primary_key=True, comment="what is missing")
+    reason: Mapped[str] = mapped_column(comment="why it was decided not to wait")
+    carried_at: Mapped[datetime] = mapped_column(comment="when it was decided")
+
+    __table_args__ = (
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        {"schema": "ledger", "comment": "deliveries a month does without, resting on what was last accepted"},
+    )
+
+
+class GradingRequestRow(Base):
+    """The inputs for which a month's grades were last asked for, so that a burst of deliveries asks once."""
+
+    __tablename__ = "grading_requests"
+
+    period: Mapped[str] = mapped_column(primary_key=True, comment="month")
+    fingerprint: Mapped[str] = mapped_column(comment="checksum of the inputs asked for last")
+    requested_at: Mapped[datetime] = mapped_column(comment="when")
+
+    __table_args__ = (
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        {"schema": "ledger", "comment": "what grades were last asked for, month by month"},
+    )
+
+
+class GradingRow(Base):
+    """One computation of a month's grades."""
+
+    __tablename__ = "gradings"
+
+    grading_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True, comment="order of computation")
+    period: Mapped[str] = mapped_column(comment="month graded")
+    fingerprint: Mapped[str] = mapped_column(comment="checksum of all inputs, policy and SQL")
+    staged_path: Mapped[str] = mapped_column(comment="folder of the computed files")
+    contents: Mapped[dict[str, Any]] = mapped_column(comment="{table: rows:checksum}")
+    graded_at: Mapped[datetime] = mapped_column(comment="when")
+    code_version: Mapped[str] = mapped_column(comment="version of the software that did it")
+
+    __table_args__ = (
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        Index(None, "period", "grading_id"),
+        {"schema": "ledger", "comment": "every computation of grades, with the fingerprint of its inputs"},
+    )
+
+
+class ReleaseRow(Base):
+    """One named, immutable set of files; written in the transaction that switches catalog and warehouse."""
+
+    __tablename__ = "releases"
+
+    release_id: Mapped[str] = mapped_column(primary_key=True, comment="name of the release")
+    period: Mapped[str] = mapped_column(comment="month whose grading it publishes")
+    sequence: Mapped[int] = mapped_column(comment="counts the releases of the period from 1")
+    status: Mapped[str] = mapped_column(comment="current (exactly one), superseded, or rolled_back")
+    previous_id: Mapped[str | None] = mapped_column(
+        ForeignKey("ledger.releases.release_id"), comment="release that was current before"
+    )
+    manifest: Mapped[dict[str, Any]] = mapped_column(
+        comment="the manifest: tables, files, rows, sha256, content, inputs"
+    )
+    published_at: Mapped[datetime] = mapped_column(comment="when it was published")
+    status_at: Mapped[datetime] = mapped_column(comment="when its status last changed")
+    code_version: Mapped[str] = mapped_column(comment="version of the software that published it")
+
+    __table_args__ = (
+        UniqueConstraint("period", "sequence", name="sequence"),
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        CheckConstraint(one_of("status", RELEASE_STATES), name="status"),
+        Index("one_current", "status", unique=True, postgresql_where=text("status = 'current'")),
+        {"schema": "ledger", "comment": "every release, and which one readers see"},
+    )
+
+
+class FindingRow(Base):
+    """One rule that one row of a delivery breaks. No foreign key: a bulk load would pay for it row by row."""
+
+    __tablename__ = "findings"
+
+    finding_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True, comment="order of loading")
+    delivery_id: Mapped[str] = mapped_column(comment="delivery it was found in")
+    supplier: Mapped[str] = mapped_column(comment="who delivered")
+    dataset: Mapped[str] = mapped_column(comment="feed")
+    period: Mapped[str] = mapped_column(comment="month of the delivery")
+    member: Mapped[str | None] = mapped_column(comment="file inside the package")
+    row_no: Mapped[int | None] = mapped_column(comment="1-based data row in its member; NULL for the whole file")
+    rule: Mapped[str] = mapped_column(comment="rule id, see the codebook")
+    family: Mapped[str] = mapped_column(comment="syntax, validity, quality or macro")
+    action: Mapped[str] = mapped_column(comment="reject_file, reject_row, warn or shadow")
+    column_name: Mapped[str | None] = mapped_column(comment="canonical column; NULL for cross-field and file rules")
+    masked_key: Mapped[str | None] = mapped_column(comment="the supplier's own number of the row, masked")
+
+    __table_args__ = (
+        Index(None, "delivery_id"),
+        Index(None, "period", "rule"),
+        {"schema": "audit", "comment": "every finding of every delivery; no values of people"},
+    )
+
+
+class StepOutcomeRow(Base):
+    """What one step did to how many rows in what time."""
+
+    __tablename__ = "step_outcomes"
+
+    step_outcome_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True, comment="order of recording")
+    delivery_id: Mapped[str | None] = mapped_column(
+        ForeignKey("ledger.deliveries.delivery_id"), index=True, comment="delivery; NULL for steps on a whole month"
+    )
+    period: Mapped[str] = mapped_column(index=True, comment="month")
+    step: Mapped[str] = mapped_column(comment="name of the step")
+    rows_in: Mapped[int | None] = mapped_column(comment="rows read")
+    rows_out: Mapped[int | None] = mapped_column(comment="rows written")
+    rows_rejected: Mapped[int | None] = mapped_column(comment="rows refused")
+    seconds: Mapped[Decimal] = mapped_column(Numeric(12, 3), comment="duration in seconds")
+    at: Mapped[datetime] = mapped_column(comment="when")
+
+    __table_args__ = ({"schema": "audit", "comment": "one row for every step of every run"},)
+
+
+class UnmatchedRow(Base):
+    """A subject of a delivery that is not in the register."""
+
+    __tablename__ = "unmatched"
+
+    unmatched_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True, comment="order of loading")
+    period: Mapped[str] = mapped_column(index=True, comment="month")
+    dataset: Mapped[str] = mapped_column(comment="feed it came with")
+    supplier: Mapped[str] = mapped_column(comment="who delivered")
+    subject_kind: Mapped[str] = mapped_column(comment="borrower, co_borrower, member, applicant, …")
+    token: Mapped[str | None] = mapped_column(comment="token of the subject; NULL where none could be made")
+    reason: Mapped[str] = mapped_column(comment="why it was not joined")
+
+    __table_args__ = (
+        {"schema": "audit", "comment": "subjects that no household could be found for: listed, never dropped"},
+    )
+
+
+class NoBasisRow(Base):
+    """An item that may not be used because nobody consented."""
+
+    __tablename__ = "no_basis"
+
+    no_basis_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True, comment="order of loading")
+    period: Mapped[str] = mapped_column(index=True, comment="month")
+    dataset: Mapped[str] = mapped_column(comment="feed it came with")
+    supplier: Mapped[str] = mapped_column(comment="who delivered")
+    token: Mapped[str | None] = mapped_column(comment="token of the row (loan_key, household_key, …)")
+    purpose: Mapped[str] = mapped_column(comment="purpose there is no legal ground for")
+
+    __table_args__ = ({"schema": "audit", "comment": "items held back for want of a legal ground"},)

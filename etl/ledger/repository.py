@@ -1,0 +1,607 @@
+"""The ledger: every method is one short transaction; whatever happens at once in several processes is settled here.
+
+Instants are handed in as `now` (timezone-aware). Steps that PostgreSQL has to keep apart (numbering, coming into force)
+take an advisory lock on (supplier, dataset, period) first, so their statements see each other's results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    create_engine,
+    delete,
+    func,
+    insert,
+    make_url,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from etl.ledger import bulk, migrations
+from etl.ledger.models import (
+    CarriedRow,
+    DeliveryKeyRow,
+    DeliveryRow,
+    FindingRow,
+    GradingRequestRow,
+    GradingRow,
+    NoBasisRow,
+    ReleaseRow,
+    StepOutcomeRow,
+    TransitionRow,
+    UnmatchedRow,
+)
+from etl.ledger.records import (
+    Arrival,
+    Carried,
+    Delivery,
+    Grading,
+    IllegalTransitionError,
+    LockTimeoutError,
+    Release,
+    Transition,
+    UnknownDeliveryError,
+)
+from etl.ledger.transitions import code_version, require_allowed
+from etl.vocabulary import OUTCOMES, DataError
+
+__all__ = [
+    "Arrival",
+    "Carried",
+    "Delivery",
+    "Grading",
+    "IllegalTransitionError",
+    "Ledger",
+    "LockTimeoutError",
+    "Release",
+    "Transition",
+    "UnknownDeliveryError",
+]
+
+RecordT = TypeVar("RecordT", Transition, Carried, Grading, Release)
+LOCK_TIMEOUT_SECONDS: Final = 600.0
+LOCK_NOT_AVAILABLE: Final = "55P03"
+ANALYST: Final = "analyst"
+DELIVERY_COLUMNS: Final = ("delivery_id", "supplier", "dataset", "period")
+FINDING_COLUMNS: Final = ("member", "row_no", "rule", "family", "action", "column_name", "masked_key")
+UNMATCHED_COLUMNS: Final = ("period", "dataset", "supplier", "subject_kind", "token", "reason")
+NO_BASIS_COLUMNS: Final = ("period", "dataset", "supplier", "token", "purpose")
+
+
+class Ledger:
+    """The ledger in the PostgreSQL database at `url`. Nothing is opened before the first use."""
+
+    def __init__(self, url: str) -> None:
+        address = make_url(url).set(drivername="postgresql+psycopg")
+        who = {"application_name": "creditvillage"}
+        # Parameters stay out of error messages, and so out of task logs.
+        self.engine = create_engine(address, pool_pre_ping=True, hide_parameters=True, connect_args=who)
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.engine.dispose()
+
+    def migrate(self) -> None:
+        """Bring the schemas `ledger` and `audit` up to date; harmless when they are, and when two do it at once."""
+        with self.lock("ledger.migrate"), self.engine.begin() as connection:
+            migrations.upgrade(connection)
+            _open_to_analysts(connection)
+
+    @contextmanager
+    def lock(self, name: str, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+        """Hold the advisory lock `name` on a connection of its own, waiting for it if need be.
+
+        PostgreSQL drops it if the process or the connection dies. Not reentrant. Raises LockTimeoutError if it does not
+        come free in time.
+        """
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.detach()  # closed instead of pooled: whatever happens, the lock and the setting end with it
+            patience = f"{max(1, round(timeout_seconds * 1000))}ms"
+            connection.execute(select(func.set_config("lock_timeout", patience, False)))
+            try:
+                connection.execute(select(func.pg_advisory_lock(_lock_number(name))))
+            except OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                    raise
+                raise LockTimeoutError(name, timeout_seconds) from None
+            yield
+
+    # -- a delivery's way -----------------------------------------------------------------------------------------
+
+    def claim(self, arrival: Arrival, *, now: datetime) -> Delivery | None:
+        """Claim a file: exactly one caller gets the delivery, everybody else None.
+
+        A file is known by supplier, address, size and modification time: the same bytes dropped again are a new
+        delivery (which will end as `duplicate`), the same file seen by a later scan is not.
+        """
+        with Session(self.engine) as session, session.begin():
+            _lock_series(session, arrival.supplier, arrival.dataset, arrival.period)
+            row = _new_delivery(session, arrival, now)
+            claimed = upsert(DeliveryRow).values(row).on_conflict_do_nothing(constraint="uq_deliveries_claim")
+            delivery_id = session.scalar(claimed.returning(DeliveryRow.delivery_id))
+            if delivery_id is None:
+                return None
+            _note(session, delivery_id, None, "claimed", now, "")
+            return _delivery(session.get_one(DeliveryRow, delivery_id))
+
+    def already_seen(self, addresses: Collection[str] | None = None) -> set[tuple[str, int, int]]:
+        """(address, size in bytes, mtime_ns) of every file claimed so far, at these addresses only if given."""
+        query = select(DeliveryRow.address, DeliveryRow.claimed_bytes, DeliveryRow.mtime_ns)
+        if addresses is not None:
+            query = query.where(DeliveryRow.address == func.any(list(addresses)))
+        with Session(self.engine) as session:
+            return {(address, size, mtime) for address, size, mtime in session.execute(query)}
+
+    def step(self, delivery_id: str, step: str, *, now: datetime, cause: str = "") -> Delivery:
+        """Note that a delivery has reached `step`; the step it is at already is harmless.
+
+        Raises UnknownDeliveryError, and IllegalTransitionError for a step its state does not allow.
+        """
+        with self._changing(delivery_id) as (session, row):
+            if row.outcome is not None or row.step != step:
+                _move(session, row, step, now, cause)
+            return _delivery(row)
+
+    def landed(
+        self, delivery_id: str, sha256: str, landed_path: str, wrapped_key: bytes, size_bytes: int, *, now: datetime
+    ) -> Delivery:
+        """Keep where and under which key the bytes have landed. Landing the same bytes again is harmless.
+
+        Raises UnknownDeliveryError, and IllegalTransitionError if other bytes have landed before, or it has an outcome.
+        """
+        with self._changing(delivery_id) as (session, row):
+            if row.outcome is None and row.sha256 == sha256 and row.landed_path == str(landed_path):
+                return _delivery(row)
+            _move(session, row, "landed", now, "")
+            row.sha256, row.landed_path, row.size_bytes = sha256, str(landed_path), size_bytes
+            row.key = DeliveryKeyRow(delivery_id=delivery_id, wrapped_key=wrapped_key)
+            return _delivery(row)
+
+    def pulled(self, delivery_id: str, cutoff_at: datetime) -> Delivery:
+        """Keep up to which instant of change (exclusive) a pull has read its source."""
+        with self._changing(delivery_id) as (_, row):
+            row.cutoff_at = cutoff_at
+            return _delivery(row)
+
+    def finish(
+        self,
+        delivery_id: str,
+        outcome: str,
+        *,
+        now: datetime,
+        rows_read: int | None = None,
+        rows_accepted: int | None = None,
+        rows_rejected: int | None = None,
+        counts_by_rule: Mapping[str, int] | None = None,
+        not_checked: Sequence[str] = (),
+        ruleset: str | None = None,
+        content: str | None = None,
+        in_force: bool = False,
+        details: Mapping[str, Any] | None = None,
+        cause: str = "",
+    ) -> Delivery:
+        """Give a delivery its one final outcome and, with `in_force`, put it in force in the same transaction.
+
+        The delivery in force before leaves force, unless it was claimed later than this one: then it stays, and the
+        answer says `in_force=False`. Giving the same outcome again is harmless. Raises UnknownDeliveryError, and
+        IllegalTransitionError for another outcome or a state from which this one cannot be reached.
+        """
+        with self._changing(delivery_id) as (session, row):
+            if row.outcome == outcome:
+                return _delivery(row)
+            _move(session, row, outcome, now, cause)
+            row.rows_read, row.rows_accepted, row.rows_rejected = rows_read, rows_accepted, rows_rejected
+            row.counts_by_rule, row.not_checked = dict(counts_by_rule or {}), list(not_checked)
+            row.ruleset, row.content, row.details = ruleset, content, dict(details or {})
+            if outcome == "duplicate":
+                row.revision = _revision_of_original(session, row)
+            if in_force and _takes_over(session, row, now):
+                row.in_force, row.in_force_from_at = True, now
+            return _delivery(row)
+
+    # -- questions about deliveries -------------------------------------------------------------------------------
+
+    def delivery(self, delivery_id: str) -> Delivery:
+        """One delivery; raises UnknownDeliveryError."""
+        with Session(self.engine) as session:
+            return _delivery(_get(session, delivery_id))
+
+    def deliveries(self, period: str | None = None, supplier: str | None = None) -> list[Delivery]:
+        """Deliveries of a month, of a supplier, or all, in the order of period, supplier, dataset and sequence."""
+        wanted = []
+        if period is not None:
+            wanted.append(DeliveryRow.period == period)
+        if supplier is not None:
+            wanted.append(DeliveryRow.supplier == supplier)
+        return self._deliveries(*wanted)
+
+    def in_force(self, period: str) -> list[Delivery]:
+        """What the grades of a month rest on: at most one delivery for each supplier and dataset."""
+        return self._deliveries(DeliveryRow.period == period, DeliveryRow.in_force.is_(True))
+
+    def duplicate_of(
+        self, supplier: str, dataset: str, period: str, sha256: str, ruleset: str, *, delivery_id: str | None = None
+    ) -> Delivery | None:
+        """The delivery in force, or in progress, that has the same bytes and rules; None if there is none.
+
+        With `delivery_id`, the delivery that asks: of two in progress only the later is a duplicate of the other, never
+        both of each other.
+        """
+        same = (DeliveryRow.supplier == supplier, DeliveryRow.dataset == dataset, DeliveryRow.period == period)
+        in_force = DeliveryRow.in_force & (DeliveryRow.ruleset == ruleset)
+        found = self._deliveries(*same, DeliveryRow.sha256 == sha256, or_(in_force, DeliveryRow.outcome.is_(None)))
+        own = next((each.sequence for each in found if each.delivery_id == delivery_id), None)
+        others = [each for each in found if each.delivery_id != delivery_id]
+        return next((each for each in others if each.in_force or own is None or each.sequence < own), None)
+
+    def stuck(self, before: datetime) -> list[Delivery]:
+        """Deliveries without an outcome whose last step was taken before that instant."""
+        return self._deliveries(DeliveryRow.outcome.is_(None), DeliveryRow.stepped_at < before)
+
+    def transitions(self, delivery_id: str) -> list[Transition]:
+        """Every change of a delivery's state, oldest first."""
+        query = select(TransitionRow).where(TransitionRow.delivery_id == delivery_id)
+        with Session(self.engine) as session:
+            rows = session.scalars(query.order_by(TransitionRow.transition_id))
+            return [_record(Transition, row) for row in rows]
+
+    def watermark(self, supplier: str, dataset: str, before_period: str) -> datetime | None:
+        """Up to which instant the pulls in force of earlier months have read their source; None before the first."""
+        query = select(func.max(DeliveryRow.cutoff_at)).where(
+            DeliveryRow.supplier == supplier,
+            DeliveryRow.dataset == dataset,
+            DeliveryRow.period < before_period,
+            DeliveryRow.in_force,
+        )
+        with Session(self.engine) as session:
+            return session.scalar(query)
+
+    # -- completeness ---------------------------------------------------------------------------------------------
+
+    def carry_forward(self, period: str, supplier: str, dataset: str, reason: str, *, now: datetime) -> None:
+        """Decide that a month does without a delivery; the first decision stands."""
+        row = {"period": period, "supplier": supplier, "dataset": dataset, "reason": reason, "carried_at": now}
+        with Session(self.engine) as session, session.begin():
+            session.execute(upsert(CarriedRow).values(row).on_conflict_do_nothing())
+
+    def carried(self, period: str) -> list[Carried]:
+        """What the month does without, still: a delivery that came after all takes the decision's place."""
+        query = select(CarriedRow).where(CarriedRow.period == period, ~_came_after_all())
+        with Session(self.engine) as session:
+            rows = session.scalars(query.order_by(CarriedRow.supplier, CarriedRow.dataset))
+            return [_record(Carried, row) for row in rows]
+
+    def missing(self, period: str, expected: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of `expected` (supplier, dataset) that are neither in force nor carried forward, in the order given."""
+        there = select(DeliveryRow.supplier, DeliveryRow.dataset).where(
+            DeliveryRow.period == period, DeliveryRow.in_force
+        )
+        without = select(CarriedRow.supplier, CarriedRow.dataset).where(CarriedRow.period == period)
+        with Session(self.engine) as session:
+            settled = {(supplier, dataset) for supplier, dataset in session.execute(there.union(without))}
+        return [(supplier, dataset) for supplier, dataset in expected if (supplier, dataset) not in settled]
+
+    # -- audit ----------------------------------------------------------------------------------------------------
+
+    def save_findings(self, delivery_id: str, findings: pa.Table) -> int:
+        """Replace the findings of a delivery; returns their number.
+
+        Columns: member, row_no, rule, family, action, column_name, masked_key (absent ones become NULL); supplier,
+        dataset and period are taken from the ledger. Raises UnknownDeliveryError.
+        """
+        with Session(self.engine) as session, session.begin():
+            row = _get(session, delivery_id)
+            session.execute(delete(FindingRow).where(FindingRow.delivery_id == delivery_id))
+            constants = {
+                "delivery_id": delivery_id,
+                "supplier": row.supplier,
+                "dataset": row.dataset,
+                "period": row.period,
+            }
+            columns = (*DELIVERY_COLUMNS, *FINDING_COLUMNS)
+            return bulk.copy_rows(session.connection(), ("audit", "findings"), columns, findings, constants)
+
+    def save_unmatched(self, period: str, unmatched: pa.Table) -> int:
+        """Replace a month's unmatched subjects. Columns: dataset, supplier, subject_kind, token, reason."""
+        with Session(self.engine) as session, session.begin():
+            session.execute(delete(UnmatchedRow).where(UnmatchedRow.period == period))
+            table = ("audit", "unmatched")
+            return bulk.copy_rows(session.connection(), table, UNMATCHED_COLUMNS, unmatched, {"period": period})
+
+    def save_no_basis(self, period: str, no_basis: pa.Table) -> int:
+        """Replace a month's items without legal ground. Columns: dataset, supplier, token, purpose."""
+        with Session(self.engine) as session, session.begin():
+            session.execute(delete(NoBasisRow).where(NoBasisRow.period == period))
+            table = ("audit", "no_basis")
+            return bulk.copy_rows(session.connection(), table, NO_BASIS_COLUMNS, no_basis, {"period": period})
+
+    def save_step_outcome(
+        self,
+        delivery_id: str | None,
+        period: str,
+        step: str,
+        rows_in: int | None,
+        rows_out: int | None,
+        rows_rejected: int | None,
+        seconds: float,
+        *,
+        now: datetime,
+    ) -> None:
+        """Add one line to `audit.step_outcomes`; `delivery_id` is None for a step on a whole month."""
+        row = StepOutcomeRow(
+            delivery_id=delivery_id,
+            period=period,
+            step=step,
+            rows_in=rows_in,
+            rows_out=rows_out,
+            rows_rejected=rows_rejected,
+            seconds=Decimal(f"{seconds:.3f}"),
+            at=now,
+        )
+        with Session(self.engine) as session, session.begin():
+            session.add(row)
+
+    # -- gradings and releases ------------------------------------------------------------------------------------
+
+    def request_grading(self, period: str, fingerprint: str, *, now: datetime) -> bool:
+        """Whether grades for these inputs have still to be asked for: True for the first caller, False afterwards.
+
+        Only the last request of a month counts, so going back to earlier inputs is a new request.
+        """
+        row = {"period": period, "fingerprint": fingerprint, "requested_at": now}
+        request = upsert(GradingRequestRow).values(row)
+        request = request.on_conflict_do_update(
+            index_elements=[GradingRequestRow.period],
+            set_=row,
+            where=GradingRequestRow.fingerprint != request.excluded.fingerprint,
+        )
+        with Session(self.engine) as session, session.begin():
+            return session.scalar(request.returning(GradingRequestRow.period)) is not None
+
+    def record_grading(
+        self, period: str, fingerprint: str, staged_path: str, contents: Mapping[str, Any], *, now: datetime
+    ) -> Grading:
+        """Note that a month was graded from the inputs `fingerprint` stands for."""
+        row = GradingRow(
+            period=period,
+            fingerprint=fingerprint,
+            staged_path=str(staged_path),
+            contents=dict(contents),
+            graded_at=now,
+            code_version=code_version(),
+        )
+        with Session(self.engine) as session, session.begin():
+            session.add(row)
+            session.flush()
+            return _record(Grading, row)
+
+    def last_grading(self, period: str) -> Grading | None:
+        """The latest grading of a month; None if it was never graded."""
+        return self.last_gradings([period]).get(period)
+
+    def last_gradings(self, periods: Collection[str] | None = None) -> dict[str, Grading]:
+        """{period: latest grading}, of all months or of these."""
+        latest_first = (GradingRow.period, GradingRow.grading_id.desc())
+        query = select(GradingRow).ext(distinct_on(GradingRow.period)).order_by(*latest_first)
+        if periods is not None:
+            query = query.where(GradingRow.period == func.any(list(periods)))
+        with Session(self.engine) as session:
+            return {row.period: _record(Grading, row) for row in session.scalars(query)}
+
+    def record_release(
+        self,
+        connection: Connection,
+        *,
+        release_id: str,
+        period: str,
+        previous_id: str | None,
+        manifest: Mapping[str, Any],
+        now: datetime,
+    ) -> None:
+        """Make a new release the current one, inside the caller's transaction; the one before becomes superseded."""
+        _retire_current(connection, "superseded", now)
+        highest = select(func.coalesce(func.max(ReleaseRow.sequence), 0)).where(ReleaseRow.period == period)
+        row = {
+            "release_id": release_id,
+            "period": period,
+            "sequence": highest.scalar_subquery() + 1,
+            "status": "current",
+            "previous_id": previous_id,
+            "manifest": dict(manifest),
+            "published_at": now,
+            "status_at": now,
+            "code_version": code_version(),
+        }
+        connection.execute(insert(ReleaseRow).values(row))
+
+    def make_current(self, connection: Connection, release_id: str, *, now: datetime) -> None:
+        """Roll back, inside the caller's transaction: that release becomes current, the current one rolled_back.
+
+        Harmless if it is current already. Raises DataError if there is no such release.
+        """
+        known = select(ReleaseRow.status).where(ReleaseRow.release_id == release_id).with_for_update()
+        status = connection.scalar(known)
+        if status is None:
+            raise DataError(f"no release {release_id!r}", "see `creditvillage release list`")
+        if status != "current":
+            _retire_current(connection, "rolled_back", now)
+            again = update(ReleaseRow).where(ReleaseRow.release_id == release_id)
+            connection.execute(again.values(status="current", status_at=now))
+
+    def current_release(self) -> Release | None:
+        """The release readers see; None before the first."""
+        return next((each for each in self.releases() if each.status == "current"), None)
+
+    def releases(self) -> list[Release]:
+        """All releases, oldest first."""
+        query = select(ReleaseRow).order_by(ReleaseRow.published_at, ReleaseRow.period, ReleaseRow.sequence)
+        with Session(self.engine) as session:
+            return [_record(Release, row) for row in session.scalars(query)]
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self, delivery_id: str) -> Iterator[tuple[Session, DeliveryRow]]:
+        """One transaction in which nobody else changes the delivery or another of its series."""
+        with Session(self.engine, autoflush=False) as session, session.begin():
+            series = (DeliveryRow.supplier, DeliveryRow.dataset, DeliveryRow.period)
+            found = session.execute(select(*series).where(DeliveryRow.delivery_id == delivery_id)).one_or_none()
+            if found is None:
+                raise UnknownDeliveryError(delivery_id)
+            _lock_series(session, *found)
+            yield session, _get(session, delivery_id)
+            session.flush()
+
+    def _deliveries(self, *wanted: ColumnElement[bool]) -> list[Delivery]:
+        order = (DeliveryRow.period, DeliveryRow.supplier, DeliveryRow.dataset, DeliveryRow.sequence)
+        with Session(self.engine) as session:
+            return [_delivery(row) for row in session.scalars(select(DeliveryRow).where(*wanted).order_by(*order))]
+
+
+def _record(kind: type[RecordT], row: object) -> RecordT:
+    return kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
+
+
+def _get(session: Session, delivery_id: str) -> DeliveryRow:
+    row = session.get(DeliveryRow, delivery_id)
+    if row is None:
+        raise UnknownDeliveryError(delivery_id)
+    return row
+
+
+def _lock_number(*name: str) -> ColumnElement[int]:
+    return func.hashtextextended("/".join(name), 0)
+
+
+def _lock_series(session: Session, supplier: str, dataset: str, period: str) -> None:
+    """Until the end of the transaction: what follows sees all earlier changes of this supplier, dataset and period."""
+    session.execute(select(func.pg_advisory_xact_lock(_lock_number("series", supplier, dataset, period))))
+
+
+def _note(session: Session, delivery_id: str, before: str | None, after: str, now: datetime, cause: str) -> None:
+    row = {"delivery_id": delivery_id, "from_state": before, "to_state": after, "at": now, "cause": cause}
+    session.execute(insert(TransitionRow).values(code_version=code_version(), **row))
+
+
+def _move(session: Session, row: DeliveryRow, state: str, now: datetime, cause: str) -> None:
+    """Change step or outcome and note it; raises IllegalTransitionError."""
+    before = row.outcome or row.step
+    require_allowed(row.delivery_id, before, state)
+    _note(session, row.delivery_id, before, state, now, cause)
+    row.stepped_at = now
+    if state in OUTCOMES:
+        row.outcome, row.finished_at = state, now
+    else:
+        row.step = state
+
+
+def _new_delivery(session: Session, arrival: Arrival, now: datetime) -> dict[str, Any]:
+    """The row of a claim, numbered after those before it; the series must be locked."""
+    original = DeliveryRow.outcome.is_distinct_from("duplicate")
+    numbers = select(
+        func.coalesce(func.max(DeliveryRow.sequence), 0) + 1,
+        func.coalesce(func.max(DeliveryRow.revision).filter(original), 0) + 1,
+    ).where(
+        DeliveryRow.supplier == arrival.supplier,
+        DeliveryRow.dataset == arrival.dataset,
+        DeliveryRow.period == arrival.period,
+    )
+    sequence, revision = session.execute(numbers).one()
+    return {
+        "delivery_id": f"{arrival.supplier}-{arrival.dataset}-{arrival.period}-{sequence:03d}",
+        "supplier": arrival.supplier,
+        "dataset": arrival.dataset,
+        "period": arrival.period,
+        "sequence": sequence,
+        "revision": revision,
+        "name": arrival.name,
+        "address": arrival.address,
+        "parts": list(arrival.parts),
+        "claimed_bytes": arrival.size_bytes,
+        "mtime_ns": arrival.mtime_ns,
+        "size_bytes": arrival.size_bytes,
+        "step": "claimed",
+        "claimed_at": now,
+        "stepped_at": now,
+    }
+
+
+def _revision_of_original(session: Session, row: DeliveryRow) -> int:
+    """The revision whose bytes a duplicate repeats."""
+    original = select(DeliveryRow.revision).where(
+        DeliveryRow.supplier == row.supplier,
+        DeliveryRow.dataset == row.dataset,
+        DeliveryRow.period == row.period,
+        DeliveryRow.sha256 == row.sha256,
+        DeliveryRow.sequence < row.sequence,
+    )
+    found = session.scalar(original.order_by(DeliveryRow.in_force.desc(), DeliveryRow.sequence.desc()).limit(1))
+    return found or row.revision
+
+
+def _takes_over(session: Session, row: DeliveryRow, now: datetime) -> bool:
+    """Let the delivery in force leave it; False if it was claimed later, and so stays. The series must be locked."""
+    current = session.scalar(
+        select(DeliveryRow).where(
+            DeliveryRow.supplier == row.supplier,
+            DeliveryRow.dataset == row.dataset,
+            DeliveryRow.period == row.period,
+            DeliveryRow.in_force,
+        )
+    )
+    if current is None:
+        return True
+    if current.sequence > row.sequence:
+        return False
+    current.in_force, current.in_force_to_at, current.superseded_by = False, now, row.delivery_id
+    session.flush()  # leaves first: the index allows one in force
+    return True
+
+
+def _came_after_all() -> ColumnElement[bool]:
+    return (
+        select(DeliveryRow.delivery_id)
+        .where(
+            DeliveryRow.period == CarriedRow.period,
+            DeliveryRow.supplier == CarriedRow.supplier,
+            DeliveryRow.dataset == CarriedRow.dataset,
+            DeliveryRow.in_force,
+        )
+        .exists()
+    )
+
+
+def _retire_current(connection: Connection, status: str, now: datetime) -> None:
+    current = update(ReleaseRow).where(ReleaseRow.status == "current")
+    connection.execute(current.values(status=status, status_at=now))
+
+
+def _open_to_analysts(connection: Connection) -> None:
+    """Analysts may read everything here but the keys, where the server has such a role."""
+    if connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :role"), {"role": ANALYST}):
+        for statement in (
+            f"GRANT USAGE ON SCHEMA ledger, audit TO {ANALYST}",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA ledger, audit TO {ANALYST}",
+            f"REVOKE ALL ON ledger.delivery_keys FROM {ANALYST}",
+        ):
+            connection.execute(text(statement))
+
+
+def _delivery(row: DeliveryRow) -> Delivery:
+    values = {field.name: getattr(row, field.name) for field in fields(Delivery)}
+    return Delivery(**{**values, "parts": tuple(row.parts), "not_checked": tuple(row.not_checked)})

@@ -1,0 +1,425 @@
+"""One month's way: inputs and their fingerprint, core tables, grades, marts, staged files, release.
+
+What the SQL may read is found from the SQL itself: `accepted_<dataset>`, `rejected_<dataset>`, `keys_<dataset>` are the
+deliveries in force, `previous_<table>` the month before as last graded, `history_<table>` up to eleven earlier months.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from etl.contract import suite
+from etl.contract.predicates import accepted_columns, keys_columns, rejected_columns
+from etl.deliveries import path_of
+from etl.engine.base import Content
+from etl.engine.duck import DuckEngine
+from etl.engine.models import Model, order, wrap
+from etl.grading.plan import Statement, grading_plan
+from etl.grading.policy import Policies, load_policies
+from etl.intake.calendar import WorkCalendar, load_calendar, punctuality
+from etl.ledger.records import Delivery
+from etl.ledger.records import Grading as Graded
+from etl.period import Period
+from etl.publish.lake import DataFile, contents_of, write_partition
+from etl.publish.manifest import Facts, Manifest
+from etl.publish.release import Publisher
+from etl.registry import Expected
+from etl.workspace import Workspace
+
+HISTORY_MONTHS = 11
+_LAYERS = ("core", "features", "indicators", "marts", "audit")
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What grading a month came to: `staged` names what waits for its release, None when there is nothing to release."""
+
+    period: str
+    changed: bool
+    staged: Path | None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """The files of one graded month, written to the lake and waiting for their release."""
+
+    path: Path
+    files: tuple[DataFile, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+
+@dataclass(frozen=True)
+class MonthInputs:
+    """Everything the grades of one month rest on."""
+
+    ws: Workspace
+    period: Period
+    expected: Sequence[Expected]
+    in_force: Sequence[Delivery]
+    all_deliveries: Sequence[Delivery]
+    carried: frozenset[tuple[str, str]]
+    earlier: Mapping[str, Graded]
+
+    @cached_property
+    def policies(self) -> Policies:
+        return load_policies(self.ws.settings.config, self.period, self.ws.registry)
+
+    @property
+    def missing(self) -> list[tuple[str, str]]:
+        """Expected (supplier, dataset) neither in force nor carried forward."""
+        there = {(delivery.supplier, delivery.dataset) for delivery in self.in_force} | self.carried
+        return [(entry.supplier, entry.dataset) for entry in self.expected if (entry.supplier, entry.dataset) not in there]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A mark of all inputs: deliveries, rule sets, policies, models, contracts, key, earlier months' contents."""
+        parts = {
+            "deliveries": self.scored_deliveries,
+            "in_force": [(d.supplier, d.dataset, d.sha256, d.ruleset) for d in self.in_force],
+            "carried": sorted(self.carried),
+            "policies": [hashlib.md5(path.read_bytes()).hexdigest() for path in self.policies.files.values()],
+            "models": [(model.name, model.sql) for model in self.ws.models.values()],
+            "columns": {table: [(c.name, c.type) for c in contract.published] for table, contract in self.ws.contracts.items()},
+            "county": self.ws.registry.county.model_dump(mode="json", exclude={"first_period"}),
+            "places": [str(place) for place in self.ws.registry.places],
+            "key": self.ws.token_key.version,
+            "earlier": {period: dict(graded.contents) for period, graded in self.earlier.items()},
+        }
+        return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def scored_deliveries(self) -> list[dict[str, Any]]:
+        """What the scorecard counts: each content a supplier sent once, however often it was sent."""
+        seen: dict[tuple[str, str, str | None], Delivery] = {}
+        for delivery in self.all_deliveries:
+            if delivery.outcome in (None, "duplicate"):
+                continue
+            key = (delivery.supplier, delivery.dataset, delivery.sha256)
+            if key not in seen or (delivery.in_force and not seen[key].in_force):
+                seen[key] = delivery
+        return [self._scored(delivery) for delivery in seen.values()]
+
+    def _scored(self, delivery: Delivery) -> dict[str, Any]:
+        warnings = sum(delivery.counts_by_rule.values()) if delivery.outcome == "accepted_with_warnings" else 0
+        return {
+            "supplier": delivery.supplier,
+            "dataset": delivery.dataset,
+            "revision": delivery.revision,
+            "outcome": delivery.outcome,
+            "in_force": delivery.in_force,
+            "rows_read": delivery.rows_read or 0,
+            "rows_accepted": delivery.rows_accepted or 0,
+            "rows_rejected": delivery.rows_rejected or 0,
+            "warnings": warnings,
+            "is_on_time": self._is_on_time(delivery),
+        }
+
+    def _is_on_time(self, delivery: Delivery) -> bool | None:
+        """Whether the file lay in the drop zone by its due time; None where the calendar does not know the month."""
+        owner = self.ws.registry.owner(delivery.supplier, delivery.dataset)
+        zone = self.ws.registry.county.timezone
+        arrived_at = datetime.fromtimestamp(delivery.mtime_ns / 1e9, ZoneInfo(zone))
+        said = punctuality(arrived_at, self._calendar.due(self.period, owner.due, zone), self.period)
+        return None if said == "unknown" else said != "late"
+
+    @cached_property
+    def _calendar(self) -> WorkCalendar:
+        return load_calendar(self.ws.settings.config)
+
+
+def inputs_of(ws: Workspace, period: str) -> MonthInputs:
+    """Ask the ledger what a month rests on."""
+    month = Period.parse(period)
+    window = [str(month.shift(-back)) for back in range(HISTORY_MONTHS, 0, -1)]
+    return MonthInputs(
+        ws=ws,
+        period=month,
+        expected=ws.registry.expected(month),
+        in_force=ws.ledger.in_force(period),
+        all_deliveries=ws.ledger.deliveries(period),
+        carried=frozenset((entry.supplier, entry.dataset) for entry in ws.ledger.carried(period)),
+        earlier=dict(sorted(ws.ledger.last_gradings(window).items())),
+    )
+
+
+# -- what is ready ----------------------------------------------------------------------------------------------------
+
+
+def ready_periods(ws: Workspace) -> list[str]:
+    """Months that are complete and differ from what was graded, or graded and not released; oldest first."""
+    return [period for period in _complete_periods(ws) if _is_open(ws, period)]
+
+
+def ready_before(ws: Workspace, period: str) -> list[str]:
+    """Complete months before this one that are not graded from their present inputs; oldest first."""
+    return [earlier for earlier in _complete_periods(ws) if earlier < period and _is_stale(ws, inputs_of(ws, earlier))]
+
+
+def _complete_periods(ws: Workspace) -> Iterator[str]:
+    known = sorted({delivery.period for delivery in ws.ledger.deliveries()})
+    for period in known:
+        expected = ws.registry.expected(Period.parse(period))
+        if expected and not ws.ledger.missing(period, [(entry.supplier, entry.dataset) for entry in expected]):
+            yield period
+
+
+def _is_open(ws: Workspace, period: str) -> bool:
+    graded = ws.ledger.last_grading(period)
+    return _is_stale(ws, inputs_of(ws, period)) or (graded is not None and unreleased(ws, graded) is not None)
+
+
+def _is_stale(ws: Workspace, inputs: MonthInputs) -> bool:
+    graded = ws.ledger.last_grading(str(inputs.period))
+    return graded is None or graded.fingerprint != inputs.fingerprint
+
+
+# -- conform and grade ------------------------------------------------------------------------------------------------
+
+
+def register_inputs(engine: DuckEngine, inputs: MonthInputs) -> None:
+    """Make everything the models read, and do not make themselves, available under its name."""
+    models = inputs.ws.models
+    made = set(models) | {statement.name for statement in _plan(inputs)}
+    wanted = {name for model in models.values() if model.layer in _LAYERS for name in model.depends}
+    wanted |= {f"previous_{table}" for table in inputs.ws.contracts if table.startswith("core_")} | set(_DERIVED)
+    for name in sorted(wanted - made):
+        _register(engine, inputs, name)
+
+
+def _register(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
+    kind, _, rest = name.partition("_")
+    if name in _DERIVED:
+        engine.register_arrow(name, _DERIVED[name](inputs))
+    elif kind in ("accepted", "rejected", "keys"):
+        _register_deliveries(engine, inputs, kind, rest)
+    elif kind == "previous":
+        _register_graded(engine, inputs, name, rest, [str(inputs.period.previous())])
+    elif kind == "history":
+        _register_graded(engine, inputs, name, rest, list(inputs.earlier))
+
+
+def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dataset: str) -> None:
+    """Parquet of all deliveries of a dataset in force (`accepted_`, `rejected_`, `keys_`)."""
+    contract = inputs.ws.contract_of(dataset)
+    paths = [path_of(inputs.ws, kind, delivery) for delivery in inputs.in_force if delivery.dataset == dataset]
+    columns = {"accepted": accepted_columns, "rejected": rejected_columns}
+    if kind == "keys":
+        held = keys_columns(contract, _key_column(inputs, dataset))
+    else:
+        held = columns[kind](contract)
+    engine.register_parquet(f"{kind}_{dataset}", [path for path in paths if path.exists()], held)
+
+
+def _key_column(inputs: MonthInputs, dataset: str) -> str:
+    return next(str(s.feeds[dataset].key) for s in inputs.ws.registry.sources.values() if dataset in s.feeds)
+
+
+def _register_graded(
+    engine: DuckEngine, inputs: MonthInputs, name: str, table: str, periods: Sequence[str]
+) -> None:
+    """A table of earlier months as last graded; empty, but typed, where there are none."""
+    contract = inputs.ws.contracts[table]
+    staged = [_staged(Path(inputs.earlier[period].staged_path)) for period in periods if period in inputs.earlier]
+    paths = [inputs.ws.settings.lake / file.path for one in staged for file in one.files if file.table == table]
+    engine.register_parquet(name, paths, {column.name: column.type for column in contract.published})
+
+
+def _expected_inputs(inputs: MonthInputs) -> pa.Table:
+    there = {(delivery.supplier, delivery.dataset) for delivery in inputs.in_force}
+    states = ["in_force" if (e.supplier, e.dataset) in there else "carried_forward" for e in inputs.expected]
+    return pa.table(
+        {
+            "supplier": pa.array([entry.supplier for entry in inputs.expected], pa.string()),
+            "dataset": pa.array([entry.dataset for entry in inputs.expected], pa.string()),
+            "state": pa.array(states, pa.string()),
+        }
+    )
+
+
+def _period_deliveries(inputs: MonthInputs) -> pa.Table:
+    schema = pa.schema(
+        [
+            ("supplier", pa.string()),
+            ("dataset", pa.string()),
+            ("revision", pa.int32()),
+            ("outcome", pa.string()),
+            ("in_force", pa.bool_()),
+            ("rows_read", pa.int64()),
+            ("rows_accepted", pa.int64()),
+            ("rows_rejected", pa.int64()),
+            ("warnings", pa.int64()),
+            ("is_on_time", pa.bool_()),
+        ]
+    )
+    return pa.Table.from_pylist(inputs.scored_deliveries, schema)
+
+
+def _accepted_places(inputs: MonthInputs) -> pa.Table:
+    places = [asdict(place) for place in inputs.ws.registry.places]
+    schema = pa.schema(
+        [
+            ("place_code", pa.string()),
+            ("place_name", pa.string()),
+            ("place_level", pa.string()),
+            ("parent_code", pa.string()),
+            ("valid_from_on", pa.date32()),
+            ("valid_to_on", pa.date32()),
+            ("in_programme", pa.bool_()),
+        ]
+    )
+    return pa.Table.from_pylist(places, schema)
+
+
+def _bank_confirmations(inputs: MonthInputs) -> pa.Table:
+    """Banks that confirmed a deep fall; cases that say so are a later source, so nobody has yet."""
+    return pa.schema([("household_key", pa.string()), ("bank_code", pa.string())]).empty_table()
+
+
+_DERIVED: Mapping[str, Callable[[MonthInputs], pa.Table]] = {
+    "expected_inputs": _expected_inputs,
+    "bank_confirmations": _bank_confirmations,
+    "period_deliveries": _period_deliveries,
+    "accepted_places": _accepted_places,
+}
+
+
+def _params(inputs: MonthInputs) -> dict[str, Any]:
+    return {
+        "period": str(inputs.period),
+        "period_start": inputs.period.start,
+        "period_end": inputs.period.end,
+        "previous_period_end": inputs.period.previous().end,
+        "round": inputs.ws.registry.county.round,
+    }
+
+
+def conform(engine: DuckEngine, inputs: MonthInputs) -> None:
+    """Run the core models in the order of what they read, each cast to its contract and in key order."""
+    core = [name for name, model in inputs.ws.models.items() if model.layer == "core"]
+    for model in order(inputs.ws.models, core):
+        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name]), _params(inputs))
+
+
+def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
+    """Run features, points, grades and marts, and list what could not be linked or had no legal ground."""
+    for statement in _plan(inputs):
+        engine.run_model(statement.name, statement.sql, _params(inputs))
+    for model in _of_layer(inputs, "marts"):
+        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name]), _params(inputs))
+    for model in _of_layer(inputs, "audit"):
+        engine.run_model(model.name, model.sql, _params(inputs))
+
+
+def _plan(inputs: MonthInputs) -> list[Statement]:
+    notice = inputs.ws.registry.county.notice_days
+    return grading_plan(inputs.policies, inputs.ws.models, notice_days=notice)
+
+
+def _of_layer(inputs: MonthInputs, layer: str) -> Iterable[Model]:
+    wanted = [name for name, model in inputs.ws.models.items() if model.layer == layer]
+    return [model for model in order(inputs.ws.models, wanted) if model.layer == layer]
+
+
+# -- stage and publish ------------------------------------------------------------------------------------------------
+
+
+def stage(engine: DuckEngine, inputs: MonthInputs, *, now: datetime) -> Staged:
+    """Write every table of the month to the lake's data folder and record the grading; nothing is visible yet."""
+    ws, period = inputs.ws, str(inputs.period)
+    held = {name for (name,) in engine.fetch("SELECT table_name FROM information_schema.tables")}
+    tables = [table for table in ws.contracts if table in held]
+    files = [file for table in tables for file in write_partition(engine, ws.contracts[table], table, period, ws.settings.lake)]
+    staged = Staged(ws.settings.staging / period / f"{inputs.fingerprint}.json", tuple(files))
+    staged.path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"files": [_file_json(file) for file in files], "facts": _facts(inputs)}, ensure_ascii=False, indent=1)
+    scratch = staged.path.with_suffix(".part")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(staged.path)
+    _save_lists(engine, inputs)
+    contents = {table: str(content) for (table, _), content in contents_of(files).items()}
+    ws.ledger.record_grading(period, inputs.fingerprint, str(staged.path), contents, now=now)
+    return staged
+
+
+def _save_lists(engine: DuckEngine, inputs: MonthInputs) -> None:
+    unmatched = "SELECT dataset, supplier, subject_kind, token, reason FROM unmatched ORDER BY ALL"
+    no_basis = "SELECT dataset, supplier, token, purpose FROM no_basis ORDER BY ALL"
+    inputs.ws.ledger.save_unmatched(str(inputs.period), engine.con.sql(unmatched).to_arrow_table())
+    inputs.ws.ledger.save_no_basis(str(inputs.period), engine.con.sql(no_basis).to_arrow_table())
+
+
+def _file_json(file: DataFile) -> dict[str, Any]:
+    return {**asdict(file), "content": str(file.content)}
+
+
+def _facts(inputs: MonthInputs) -> dict[str, Any]:
+    ws, household = inputs.ws, inputs.policies.household
+    rulesets = sorted({str(delivery.ruleset) for delivery in inputs.in_force})
+    return {
+        "policy": {**inputs.policies.versions, "status": household.status},
+        "ruleset": hashlib.md5("".join(rulesets).encode(), usedforsecurity=False).hexdigest()[:16],
+        "key_version": ws.token_key.version,
+        "inputs": [
+            {"supplier": d.supplier, "dataset": d.dataset, "delivery_id": d.delivery_id, "sha256": d.sha256, "revision": d.revision}
+            for d in inputs.in_force
+        ],
+        "completeness": {"carried_forward": sorted(f"{supplier}/{dataset}" for supplier, dataset in inputs.carried)},
+        "synthetic": ws.registry.county.synthetic,
+        "notes": {"notice_days": ws.registry.county.notice_days, "fingerprint": inputs.fingerprint},
+    }
+
+
+def _staged(path: Path) -> Staged:
+    entries = json.loads(path.read_text(encoding="utf-8"))["files"]
+    return Staged(path, tuple(DataFile(**{**entry, "content": Content.parse(entry["content"])}) for entry in entries))
+
+
+def publisher(ws: Workspace) -> Publisher:
+    """The publisher of this county's releases."""
+    return Publisher(ws.settings.lake, str(ws.settings.warehouse_url), ws.ledger, ws.contracts)
+
+
+def publish(ws: Workspace, period: str, *, now: datetime) -> Manifest | None:
+    """Publish the month as last graded; None when the current release holds the same content."""
+    graded = ws.ledger.last_grading(period)
+    if graded is None:
+        return None
+    path = Path(graded.staged_path)
+    facts = Facts(**json.loads(path.read_text(encoding="utf-8"))["facts"])
+    files = _staged(path).files
+
+    def audit(staged: Mapping[str, str]) -> Sequence[str]:
+        record = suite.DocsRecord(ws.settings.audit_docs, f"release-{period}", now)
+        found = suite.audit_staged(str(ws.settings.warehouse_url), staged, ws.contracts, record=record)
+        return [f"{one.table}: {one.says} ({one.rule}, {one.count} rows)" for one in found.blocking]
+
+    published = publisher(ws).publish(files, period=period, facts=facts, now=now, audit=audit)
+    suite.build_data_docs(ws.settings.audit_docs)
+    return published
+
+
+def unreleased(ws: Workspace, graded: Graded) -> Path | None:
+    """The staged file of a grading whose content the current release does not hold."""
+    current = ws.ledger.current_release()
+    held = Manifest.from_json(current.manifest).contents if current else {}
+    released = {table: str(content) for (table, period), content in held.items() if period == graded.period}
+    return None if released == dict(graded.contents) else Path(graded.staged_path)
+
+
+def unreleased_until(ws: Workspace, period: str) -> list[str]:
+    """Graded months up to this one whose content is not in the current release; oldest first."""
+    gradings = ws.ledger.last_gradings()
+    return [one for one in sorted(gradings) if one <= period and unreleased(ws, gradings[one]) is not None]

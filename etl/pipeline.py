@@ -1,0 +1,311 @@
+"""The seven verbs and the orders in which they are spoken: land, read, cast, check, conform, grade, publish.
+
+The first four treat one delivery, the last three one month. Everything here runs without Airflow; the DAGs call the
+functions of the second half. Running any of it twice is harmless.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from etl import deliveries, months
+from etl.deliveries import Subject, Verdict
+from etl.engine.duck import DuckEngine
+from etl.findings import Arrival
+from etl.intake import arrivals
+from etl.intake.database import pull as pull_database
+from etl.intake.delivery import SourceChangedError
+from etl.intake.strings import Strings
+from etl.ledger.records import Delivery
+from etl.months import Grading, MonthInputs
+from etl.period import Period
+from etl.publish.manifest import Manifest
+from etl.registry import Source
+from etl.settings import Settings
+from etl.vocabulary import ConfigurationError, DataError
+from etl.workspace import Workspace
+
+STUCK_AFTER = timedelta(minutes=15)
+
+# -- the verbs --------------------------------------------------------------------------------------------------------
+
+
+def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
+    """Copy the supplier's bytes, sealed and named by their hash, into the landing zone."""
+    return deliveries.land(ws, delivery, now=now)
+
+
+def read(ws: Workspace, subject: Subject) -> Strings:
+    """Every cell of a landed delivery as a string, with where it stood."""
+    return deliveries.read(ws, subject)
+
+
+def cast(engine: DuckEngine, ws: Workspace, subject: Subject, strings: Strings) -> None:
+    """Strings to typed columns: canonical codes, yuan, dates; what cannot be cast is NULL."""
+    deliveries.cast(engine, ws, subject, strings)
+
+
+def check(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
+    """All rules of all families in one pass, and the verdict over the delivery."""
+    return deliveries.check(engine, subject, strings)
+
+
+def conform(engine: DuckEngine, inputs: MonthInputs) -> None:
+    """Accepted rows of all suppliers to the month's `core_` tables, joined by tokens."""
+    months.conform(engine, inputs)
+
+
+def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
+    """Indicators, points, grades and marts of the month, by the policy in force."""
+    months.grade(engine, inputs)
+
+
+def publish(ws: Workspace, period: str, *, now: datetime) -> Manifest | None:
+    """The month's staged files as one release, all or nothing; None when nothing is new."""
+    return months.publish(ws, period, now=now)
+
+
+# -- one delivery -----------------------------------------------------------------------------------------------------
+
+
+def scan(
+    settings: Settings, *, now: datetime, drop: Path | None = None, quiet_seconds: float | None = None
+) -> list[Delivery]:
+    """Look into every bank's drop zone and claim what lies there complete; returns what this call claimed."""
+    ws = Workspace(settings)
+    return _claim(ws, set(ws.registry.banks), now=now, drop=drop, quiet_seconds=quiet_seconds)
+
+
+def collect_files(settings: Settings, source_code: str, period: str, *, now: datetime) -> list[Delivery]:
+    """Claim and take in the files of one files-source (the towns' mediation logs) for a month."""
+    ws = Workspace(settings)
+    suppliers = set(ws.registry.suppliers_of(_source(ws, source_code)))
+    claimed = _claim(ws, suppliers, now=now, period=period)
+    waiting = [d for d in ws.ledger.deliveries(period) if d.supplier in suppliers and d.outcome is None]
+    wanted = {delivery.delivery_id for delivery in (*claimed, *waiting)}
+    return [take_in(settings, delivery_id, now=now, ws=ws) for delivery_id in sorted(wanted)]
+
+
+def pull(settings: Settings, source_code: str, period: str, *, now: datetime) -> list[Delivery]:
+    """Pull every feed of a database source for a month, landed as files first, and take each in."""
+    ws = Workspace(settings)
+    source = _source(ws, source_code)
+    pulled = [_pull_feed(ws, source, dataset, period, now=now) for dataset in source.feeds]
+    return [take_in(settings, delivery.delivery_id, now=now, ws=ws) for delivery in pulled]
+
+
+def take_in(settings: Settings, delivery_id: str, *, now: datetime, ws: Workspace | None = None) -> Delivery:
+    """Bring one claimed delivery to its outcome, with receipt; a delivery that has one is left as it is."""
+    ws = ws or Workspace(settings)
+    delivery = ws.ledger.delivery(delivery_id)
+    if delivery.outcome is not None:
+        return delivery
+    try:
+        with _timed(ws, delivery.period, "land", now, delivery.delivery_id):
+            delivery = land(ws, delivery, now=now)
+    except (SourceChangedError, FileNotFoundError) as error:
+        cause = f"the file changed or went away before it was landed ({type(error).__name__})"
+        return ws.ledger.finish(delivery_id, "expired", now=now, cause=cause)
+    subject = deliveries.subject_of(ws, delivery)
+    earlier = ws.ledger.duplicate_of(
+        delivery.supplier, delivery.dataset, delivery.period, str(delivery.sha256), subject.ruleset, delivery_id=delivery_id
+    )
+    if earlier and subject.layout.format != "database":
+        details = {"duplicate_of": earlier.delivery_id}
+        return _answer(ws, subject, Verdict(outcome="duplicate"), deliveries.no_strings(subject), now=now, details=details)
+    return _examine(ws, subject, now=now)
+
+
+def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
+    """Read, cast and check a landed delivery, keep what is accepted, and answer."""
+    delivery = ws.ledger.step(subject.delivery.delivery_id, "validating", now=now)
+    with ws.engine() as engine, _timed(ws, delivery.period, "check", now, delivery.delivery_id) as counts:
+        strings = read(ws, subject)
+        if not strings.file_findings:
+            cast(engine, ws, subject, strings)
+        verdict = check(engine, subject, strings)
+        if not strings.file_findings:
+            deliveries.compare_opinions(engine, ws, subject, now=now)
+            deliveries.keep(engine, ws, subject, verdict)
+        if subject.feed.relation:
+            deliveries.keep_keys(engine, ws, subject)
+        counts.update(rows_in=verdict.rows_read, rows_out=verdict.rows_accepted, rows_rejected=verdict.rows_rejected)
+    return _answer(ws, subject, verdict, strings, now=now, details={})
+
+
+def _answer(
+    ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings, *, now: datetime, details: Mapping[str, Any]
+) -> Delivery:
+    """Save the findings, give the outcome, write the receipt."""
+    delivery = subject.delivery
+    ws.ledger.save_findings(delivery.delivery_id, deliveries.audit_table(verdict))
+    finished = ws.ledger.finish(
+        delivery.delivery_id,
+        verdict.outcome,
+        now=now,
+        rows_read=verdict.rows_read,
+        rows_accepted=verdict.rows_accepted,
+        rows_rejected=verdict.rows_rejected,
+        counts_by_rule=verdict.counts_by_rule,
+        not_checked=verdict.not_checked,
+        ruleset=subject.ruleset,
+        content=delivery.sha256,
+        in_force=verdict.is_accepted,
+        details={**details, "shadow": dict(verdict.shadow_counts)},
+    )
+    deliveries.answer(ws, subject, finished, verdict, strings)
+    return finished
+
+
+def _claim(
+    ws: Workspace,
+    suppliers: set[str],
+    *,
+    now: datetime,
+    period: str | None = None,
+    drop: Path | None = None,
+    quiet_seconds: float | None = None,
+) -> list[Delivery]:
+    """Claim what has settled in the drop zones of these suppliers; what waits is remembered for the next scan."""
+    quiet = ws.settings.quiet_seconds if quiet_seconds is None else quiet_seconds
+    memory = ws.settings.restricted / "observations.json"
+    patience = arrivals.Patience(quiet_seconds=quiet, single_scan_after_seconds=quiet)
+    found = arrivals.scan(
+        ws.registry,
+        ws.settings,
+        now=now,
+        seen=arrivals.load_observations(memory),
+        taken=ws.ledger.already_seen(),
+        patience=patience,
+        drop=drop,
+    )
+    arrivals.save_observations(memory, found.observations)
+    wanted = [a for a in found.arrivals if a.supplier in suppliers and period in (None, a.period)]
+    claimed = (ws.ledger.claim(arrival, now=now) for arrival in wanted)
+    return [delivery for delivery in claimed if delivery is not None]
+
+
+def _source(ws: Workspace, code: str) -> Source:
+    if code not in ws.registry.sources:
+        raise ConfigurationError("config/sources", code, "no such source", "add config/sources/<code>.yml or correct the name")
+    return ws.registry.sources[code]
+
+
+def _pull_feed(ws: Workspace, source: Source, dataset: str, period: str, *, now: datetime) -> Delivery:
+    """Claim and land the pull of one feed for a month; a month that was pulled before keeps what it landed."""
+    arrival = Arrival(source.code, dataset, period, f"{source.url_env}#{dataset}@{period}", dataset, 0, 0)
+    delivery = ws.ledger.claim(arrival, now=now) or _claimed_before(ws, arrival)
+    if delivery.landed_path:
+        return delivery
+    feed, month = source.feeds[dataset], Period.parse(period)
+    cutoff = datetime.combine(month.next().start, datetime.min.time(), ZoneInfo(ws.registry.county.timezone))
+    pulled = pull_database(
+        _source_url(ws, source),
+        feed,
+        feed.layout_for(month, dataset),
+        dataset,
+        ws.settings.landing,
+        ws.master_key_path,
+        delivery_id=delivery.delivery_id,
+        since=ws.ledger.watermark(source.code, dataset, period),
+        cutoff=cutoff,
+        chunk_rows=source.chunk_rows,
+    )
+    landed = pulled.landed
+    ws.ledger.landed(
+        delivery.delivery_id, landed.sha256, str(landed.path), landed.wrapped_key, landed.size_bytes, now=now
+    )
+    return ws.ledger.pulled(delivery.delivery_id, cutoff)
+
+
+def _claimed_before(ws: Workspace, arrival: Arrival) -> Delivery:
+    candidates = ws.ledger.deliveries(arrival.period, arrival.supplier)
+    return next(delivery for delivery in candidates if delivery.address == arrival.address)
+
+
+def _source_url(ws: Workspace, source: Source) -> str:
+    if not ws.settings.government_url:
+        raise ConfigurationError(
+            f"${source.url_env}", "", f"the address of {source.name.en} is not set", "set it to a postgresql:// URL"
+        )
+    return ws.settings.government_url
+
+
+# -- one month --------------------------------------------------------------------------------------------------------
+
+
+def ready_periods(settings: Settings) -> list[str]:
+    """Months that are complete and not yet graded from these inputs, or graded and not yet released; oldest first."""
+    return months.ready_periods(Workspace(settings))
+
+
+def stuck(settings: Settings, *, now: datetime) -> list[Delivery]:
+    """Deliveries that were claimed a while ago and have no outcome."""
+    return Workspace(settings).ledger.stuck(now - STUCK_AFTER)
+
+
+def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:
+    """Conform and grade a month, after the ready months before it; ends at once when its inputs were graded before.
+
+    Raises DataError when a month's inputs are not complete.
+    """
+    ws = ws or Workspace(settings)
+    with ws.ledger.lock("grade"):
+        for earlier in months.ready_before(ws, period):
+            _grade_one(ws, earlier, now=now)
+        return _grade_one(ws, period, now=now)
+
+
+def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
+    inputs = months.inputs_of(ws, period)
+    if inputs.missing:
+        supplier, dataset = inputs.missing[0]
+        raise DataError(
+            f"{period}: {dataset} of {supplier} is neither in force nor carried forward (and {len(inputs.missing) - 1} more)",
+            "wait for it, or let the deadline carry it forward",
+        )
+    known = ws.ledger.last_grading(period)
+    if known and known.fingerprint == inputs.fingerprint:
+        return Grading(period, changed=False, staged=months.unreleased(ws, known))
+    with ws.engine() as engine, _timed(ws, period, "grade", now) as counts:
+        months.register_inputs(engine, inputs)
+        conform(engine, inputs)
+        grade(engine, inputs)
+        staged = months.stage(engine, inputs, now=now)
+        counts.update(rows_out=staged.rows)
+    return Grading(period, changed=True, staged=staged.path)
+
+
+def publish_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Manifest | None:
+    """Publish what was last graded for a month (and, before it, for earlier months); None when nothing is new."""
+    ws = ws or Workspace(settings)
+    published = None
+    for wanted in months.unreleased_until(ws, period):
+        with _timed(ws, wanted, "publish", now):
+            published = publish(ws, wanted, now=now) or published
+    return published
+
+
+@contextmanager
+def _timed(
+    ws: Workspace, period: str, step: str, now: datetime, delivery_id: str | None = None
+) -> Iterator[dict[str, int]]:
+    """Record what a step did to how many rows and how long it took."""
+    counts: dict[str, int] = {}
+    begun = time.perf_counter()
+    yield counts
+    seconds = time.perf_counter() - begun
+    rows = (counts.get(name) for name in ("rows_in", "rows_out", "rows_rejected"))
+    ws.ledger.save_step_outcome(delivery_id, period, step, *rows, seconds, now=now)
+
+
+def deliveries_of(settings: Settings, period: str) -> Sequence[Delivery]:
+    """What the ledger knows of a month."""
+    return Workspace(settings).ledger.deliveries(period)

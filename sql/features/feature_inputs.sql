@@ -1,0 +1,57 @@
+-- Households with rows that were rejected or are not settled, by block: 1 carried_forward, 2 withheld.
+-- A row that was never accepted before (withheld) may hide good or bad news: the block waits at last month's points.
+WITH informed AS (
+    SELECT DISTINCT person_key
+    FROM core_consents
+    WHERE is_in_force AND purpose = 'bank_data' AND recipient = 'county'
+),
+
+unseen_notes AS (
+    SELECT r.person_key, r.co_person_key
+    FROM rejected_loans AS r
+    WHERE
+        NOT EXISTS (
+            SELECT 1 FROM previous_core_loans AS p WHERE p.bank_code = r.supplier AND p.loan_key = r.loan_key
+        )
+        AND NOT EXISTS (
+            SELECT 1 FROM accepted_loans AS a WHERE a.supplier = r.supplier AND a.loan_key = r.loan_key
+        )
+),
+
+unseen_borrowers AS (
+    SELECT n.person_key FROM unseen_notes AS n INNER JOIN informed AS i ON i.person_key = n.person_key
+    UNION
+    SELECT n.co_person_key AS person_key FROM unseen_notes AS n INNER JOIN informed AS i ON i.person_key = n.co_person_key
+),
+
+mediation_parties AS (
+    SELECT applicant_key AS person_key FROM rejected_mediation
+    UNION
+    SELECT respondent_key AS person_key FROM rejected_mediation
+    UNION
+    SELECT helper_key AS person_key FROM rejected_mediation
+),
+
+marks AS (
+    SELECT m.household_key, 2 AS bank, 0 AS capacity, 0 AS civility
+    FROM unseen_borrowers AS b
+    INNER JOIN core_members AS m ON m.person_key = b.person_key
+    UNION ALL
+    SELECT r.household_key, 2 AS bank, 2 AS capacity, 0 AS civility
+    FROM rejected_members AS r
+    WHERE
+        r.household_key IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM core_members AS m WHERE m.member_key = r.member_key)
+    UNION ALL
+    SELECT m.household_key, 0 AS bank, 0 AS capacity, 1 AS civility
+    FROM mediation_parties AS p
+    INNER JOIN core_members AS m ON m.person_key = p.person_key
+)
+
+SELECT
+    household_key,
+    max(bank) AS bank_mark,
+    max(capacity) AS capacity_mark,
+    max(civility) AS civility_mark
+FROM marks
+GROUP BY household_key

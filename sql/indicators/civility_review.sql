@@ -1,0 +1,7 @@
+-- Result of the village panel's civility review (乡风文明评议), 0 to 100.
+SELECT
+    household_key,
+    CAST(civility_score AS DECIMAL(18, 2)) AS value,
+    CASE WHEN civility_score IS NULL THEN 'missing' ELSE 'present' END AS state,
+    'core_households' AS evidence
+FROM household_features

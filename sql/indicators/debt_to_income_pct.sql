@@ -1,0 +1,18 @@
+-- Open loan balance over yearly net income in whole percent, rounded up; needs the consents to loan data and to income.
+SELECT
+    household_key,
+    CAST(CASE
+        WHEN annual_income_yuan > 0
+            THEN
+                (CAST(open_balance_yuan * 10000 AS BIGINT) + CAST(annual_income_yuan * 100 AS BIGINT) - 1)
+                // CAST(annual_income_yuan * 100 AS BIGINT)
+        WHEN annual_income_yuan = 0 AND open_balance_yuan > 0 THEN 9999
+        WHEN annual_income_yuan = 0 THEN 0
+    END AS DECIMAL(18, 2)) AS value,
+    CASE
+        WHEN NOT has_income_consent OR (bank_data_consent <> 'in_force' AND note_count = 0) THEN 'no_consent'
+        WHEN annual_income_yuan IS NULL THEN 'missing'
+        ELSE 'present'
+    END AS state,
+    coalesce(notes_evidence, 'core_households') AS evidence
+FROM household_features

@@ -1,0 +1,204 @@
+"""Receipts: complete, harmless, in the bank's encoding, written once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from etl.findings import FileFinding
+from etl.intake.receipt import Answer, csv_bytes, harmless_name, mask_identity, write_receipts
+from etl.intake.strings import Strings
+from tests.intake.making import DELIVERY, make_layout, read_bytes
+
+KEYS = ["delivery_id", "bank", "period", "revision", "outcome", "in_force", "sha256", "rows_read", "rows_accepted",
+        "rows_rejected", "findings", "counts_by_rule", "not_checked", "ruleset", "diff", "contact", "signature"]  # fmt: skip
+FINDING_KEYS = ["rule", "family", "action", "member", "row", "line", "column_no", "column_as_delivered", "field", "key",
+                "value", "message_zh", "message_en", "fix_zh"]  # fmt: skip
+LAYOUT = make_layout(columns={"借据号": "loan_no", "姓名": "borrower_name", "余额": "balance_yuan", "五级": "five_class"})
+OPEN = {"five_class"}
+ANSWER = Answer(
+    delivery_id=DELIVERY, bank="qinghe_rcb", period="2024-03", revision=2, original_name="CLGRDK_202403.zip",
+    outcome="accepted_with_warnings", in_force=True, sha256="ab" * 32, rows_read=4, rows_accepted=2, rows_rejected=2,
+    not_checked=["L116"], ruleset="r1", contact={"zh": "数据组", "phone": "0550-0000000"},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Text:
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    id: str
+    family: str
+    action: str
+    columns: tuple[str, ...]
+    says: Text = Text("不对", "wrong")
+    fix: Text = Text("请改", "correct it")
+
+
+RULES = {
+    rule.id: rule
+    for rule in (
+        Rule("L110", "validity", "reject_row", ("five_class",)),
+        Rule("L120", "validity", "reject_row", ("balance_yuan",)),
+        Rule("L212", "quality", "warn", ("balance_yuan", "five_class")),
+        Rule("L132", "quality", "shadow", ("five_class",)),
+    )
+}
+
+
+def delivered(*rows: str) -> Strings:
+    return read_bytes("\n".join(["借据号,姓名,余额,五级", *rows]).encode(), LAYOUT, name="loans.csv")
+
+
+def found(*findings: tuple[int, str]) -> pa.Table:
+    return pa.table(
+        {
+            "_member": pa.array(["loans.csv"] * len(findings), pa.string()),
+            "_row": pa.array([row for row, _ in findings], pa.int64()),
+            "rule": pa.array([rule for _, rule in findings], pa.string()),
+        }
+    )
+
+
+def write(outbox: Path, strings: Strings, findings: pa.Table, encoding: str = "utf-8", answer: Answer = ANSWER) -> Any:
+    return write_receipts(
+        outbox, answer, findings, strings, RULES, LAYOUT, key_column="loan_no", open_columns=OPEN, encoding=encoding
+    )
+
+
+def document(outbox: Path, strings: Strings, findings: pa.Table) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(write(outbox, strings, findings).json_path.read_text(encoding="utf-8"))
+    return content
+
+
+STRINGS = delivered("A1,王秀英,1,正常", "A2,李秀英", "A3,赵秀英,-1,很好", "A4,钱秀英,2,正常")
+
+
+def test_the_json_has_exactly_the_keys_of_the_contract(tmp_path: Path) -> None:
+    content = document(tmp_path, STRINGS, found((3, "L110")))
+    assert list(content) == KEYS
+    assert [list(finding) for finding in content["findings"]] == [FINDING_KEYS] * 2
+    assert {key: content[key] for key in ("delivery_id", "bank", "revision", "in_force", "not_checked", "signature")} == {
+        "delivery_id": DELIVERY, "bank": "qinghe_rcb", "revision": 2, "in_force": True, "not_checked": ["L116"],
+        "signature": None,
+    }  # fmt: skip
+
+
+def test_a_finding_says_where_what_and_how_to_mend(tmp_path: Path) -> None:
+    content = document(tmp_path, STRINGS, found((3, "L110"), (3, "L120")))
+    assert content["findings"][1] == {
+        "rule": "L110", "family": "validity", "action": "reject_row", "member": "loans.csv", "row": 3, "line": 4,
+        "column_no": 4, "column_as_delivered": "五级", "field": "five_class", "key": "A3", "value": "很好",
+        "message_zh": "不对", "message_en": "wrong", "fix_zh": "请改",
+    }  # fmt: skip
+    assert content["findings"][2]["value"] is None
+    assert content["counts_by_rule"] == {"L110": 1, "L120": 1, "P201": 1}
+
+
+def test_a_bad_line_is_answered_without_its_text(tmp_path: Path) -> None:
+    receipt = write(tmp_path, STRINGS, found())
+    content = json.loads(receipt.json_path.read_text(encoding="utf-8"))
+    assert [(entry["rule"], entry["row"], entry["line"], entry["key"]) for entry in content["findings"]] == [("P201", 2, 3, None)]
+    for path in (receipt.json_path, receipt.csv_path):
+        assert "李秀英" not in path.read_text(encoding="utf-8")
+
+
+def test_rules_on_several_columns_show_all_of_them_or_no_value(tmp_path: Path) -> None:
+    content = document(tmp_path, STRINGS, found((1, "L212")))
+    entry = content["findings"][0]
+    assert (entry["field"], entry["column_as_delivered"], entry["column_no"], entry["value"]) == (
+        "balance_yuan | five_class", "余额 | 五级", 3, None)  # fmt: skip
+
+
+def test_shadow_rules_are_silent(tmp_path: Path) -> None:
+    content = document(tmp_path, STRINGS, found((1, "L132")))
+    assert list(content["counts_by_rule"]) == ["P201"]
+
+
+def test_file_findings_stand_first_and_need_no_rows(tmp_path: Path) -> None:
+    finding = FileFinding("P107", "loans.csv", "无法读取", "unreadable", "重报")
+    empty = Strings(STRINGS.table.slice(0, 0), 0, [finding], [])
+    content = document(tmp_path, empty, found())
+    assert [(entry["rule"], entry["action"], entry["row"]) for entry in content["findings"]] == [("P107", "reject_file", None)]
+    assert write_receipts(
+        tmp_path, replace(ANSWER, delivery_id="other"), found(), empty, RULES, None,
+        key_column=None, open_columns=[], encoding="gb18030",
+    ).counts_by_rule == {"P107": 1}  # fmt: skip
+
+
+def test_identity_numbers_are_masked_in_keys_and_values(tmp_path: Path) -> None:
+    strings = delivered("JJ341181198001010016,王,1,34118119800101001x", "99000020240115000123456,王,1,13812345678")
+    content = document(tmp_path, strings, found((1, "L110"), (2, "L110")))
+    shown = [(entry["key"], entry["value"]) for entry in content["findings"]]
+    assert shown == [("JJ341181************", "341181************"), ("99000020240115000123456", "***********")]
+
+
+def test_masking_leaves_other_numbers_alone() -> None:
+    texts = ["341181198001010016", "341181198013010016", "999999198001010016", "", None]
+    masked = mask_identity(pa.array(texts)).to_pylist()
+    assert masked == ["341181************", "341181198013010016", "999999198001010016", "", None]
+
+
+def test_json_shows_a_hundred_of_each_rule_and_csv_all(tmp_path: Path) -> None:
+    strings = delivered(*(f"A{row},王,1,坏" for row in range(1, 251)))
+    findings = found(*((row, rule) for row in range(1, 251) for rule in ("L110", "L120")))
+    receipt = write(tmp_path, strings, findings)
+    content = json.loads(receipt.json_path.read_text(encoding="utf-8"))
+    rows = list(csv.DictReader(io.StringIO(receipt.csv_path.read_text(encoding="utf-8"))))
+    assert content["counts_by_rule"] == {"L110": 250, "L120": 250}
+    assert [entry["row"] for entry in content["findings"] if entry["rule"] == "L120"] == list(range(1, 101))
+    assert (len(content["findings"]), len(rows), list(rows[0])) == (200, 500, FINDING_KEYS)
+    assert [int(row["row"]) for row in rows if row["rule"] == "L110"] == list(range(1, 251))
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "'x", "＝1"])
+def test_no_cell_of_the_csv_starts_a_formula(cell: str) -> None:
+    table = pa.table({"key": pa.array([cell, "safe"])})
+    rows = list(csv.reader(io.StringIO(csv_bytes(table, "utf-8").decode(), newline="")))
+    assert rows[1:] == [[f"'{cell}"], ["safe"]]
+
+
+def test_long_numbers_stay_text_in_a_spreadsheet() -> None:
+    table = pa.table({"key": pa.array(["123456789012", "12345678901"])})
+    assert csv_bytes(table, "utf-8").decode().splitlines()[1:] == ['"\'123456789012"', '"12345678901"']
+
+
+def test_the_csv_is_in_the_banks_encoding(tmp_path: Path) -> None:
+    receipt = write(tmp_path, delivered("A1,王,1,𠮷"), found((1, "L110")), "gb18030")
+    assert "𠮷" in receipt.csv_path.read_bytes().decode("gb18030")
+
+
+def test_files_are_where_the_contract_says_and_latest_names_the_newest(tmp_path: Path) -> None:
+    receipt = write(tmp_path, STRINGS, found())
+    stem = f"CLGRDK_202403.zip.{DELIVERY}.receipt"
+    folder = tmp_path / "qinghe_rcb" / "2024-03"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{stem}.csv", f"{stem}.json"]
+    assert receipt.json_path == folder / f"{stem}.json"
+    assert (tmp_path / "qinghe_rcb" / "latest.txt").read_text() == f"2024-03/{stem}.json\n"
+
+
+def test_a_receipt_is_never_overwritten(tmp_path: Path) -> None:
+    first = write(tmp_path, STRINGS, found())
+    before = first.json_path.read_bytes()
+    second = write(tmp_path, STRINGS, found(), answer=replace(ANSWER, outcome="rejected"))
+    assert (first.is_new, second.is_new) == (True, False)
+    assert second.json_path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "harmless"),
+    [("a/../b", "a_.._b"), ("..x", "_.x"), ("x\u202ecod.zip", "x_cod.zip"), ("a\nb", "a_b"), ("", "_"), ("贷" * 90, "贷" * 40)],
+)  # fmt: skip
+def test_file_names_of_suppliers_cannot_lead_elsewhere(name: str, harmless: str) -> None:
+    assert harmless_name(name) == harmless
