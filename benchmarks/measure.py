@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import tempfile
 import threading
@@ -24,10 +25,14 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run. `peak_bytes` is the highest sum, over all processes alive at one instant, of resident memory."""
+    """One run. `peak_bytes` is the highest sum, over all processes alive at one instant, of resident memory.
+
+    `cpu_seconds` is what the command and its children used; servers beside it are not in it.
+    """
 
     seconds: float
     peak_bytes: int
+    cpu_seconds: float = 0.0
     said: dict[str, Any] = field(default_factory=dict)
 
 
@@ -90,7 +95,7 @@ def measure(command: Sequence[str], *, environment: Mapping[str, str], beside: S
     The last line the command writes to its standard output is taken as JSON. Raises RunError.
     """
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), _cpu_of_children()
         process = subprocess.Popen(command, stdout=said, stderr=complained, env={**os.environ, **environment})
         watch = Watch([process.pid, *beside])
         watch.start()
@@ -102,7 +107,12 @@ def measure(command: Sequence[str], *, environment: Mapping[str, str], beside: S
         peak = watch.end()
         if code != 0:
             raise RunError(f"{' '.join(command[1:4])} ended with {code}: {_end_of(complained)}")
-        return Measurement(seconds, peak, _last_json(said))
+        return Measurement(seconds, peak, _cpu_of_children() - spent, _last_json(said))
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _end_of(stream: Any) -> str:

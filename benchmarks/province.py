@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from benchmarks.workloads import PERIOD, Input, inputs
@@ -81,7 +82,7 @@ def _delivery(given: Input, number: int) -> Delivery:
 
 def take_in(task: Task) -> Delivery:
     """Land, read, cast and check one file, and keep what is accepted."""
-    ws = Workspace(replace(Settings.from_environment(), memory_limit=TAKING_MEMORY))
+    ws = _workspace()
     subject = deliveries.subject_of(ws, _landed(ws, task.delivery))
     subject = replace(subject, layout=_as_file(subject.layout))
     with ws.engine() as engine:
@@ -101,6 +102,12 @@ def take_in(task: Task) -> Delivery:
         rows_rejected=verdict.rows_rejected,
         ruleset=subject.ruleset,
     )
+
+
+@cache
+def _workspace() -> Workspace:
+    """Settings, configuration and contracts, read once per worker."""
+    return Workspace(replace(Settings.from_environment(), memory_limit=TAKING_MEMORY))
 
 
 def _landed(ws: Workspace, delivery: Delivery) -> Delivery:

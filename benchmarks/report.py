@@ -18,7 +18,7 @@ from benchmarks.measure import Measurement
 if TYPE_CHECKING:
     from benchmarks.harness import Result
 
-BAR_WIDTH = 24
+BAR_WIDTH = 12
 GIB = 1 << 30
 
 
@@ -46,9 +46,9 @@ def show(results: Sequence[Result], console: Console) -> None:
     table = Table(title="ours against the floor: the same files, the same run", title_justify="left")
     for heading in ("workload", "side"):
         table.add_column(heading)
-    for heading in ("median s", "min – max s", "rows/s", "peak GiB", "ratio"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
+    for heading in ("median s", "min–max", "CPU s", "rows/s", "peak GiB", "ratio"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for result in results:
         _add_rows(table, result)
     console.print(table)
@@ -68,8 +68,8 @@ def _add_rows(table: Table, result: Result) -> None:
         bar = "█" * max(1, round(BAR_WIDTH * middle / slowest))
         shown = f"{ratio(result):.2f}" if side == "ours" else "1"
         table.add_row(
-            result.workload.name, side, f"{middle:.1f}", f"{min(seconds):.1f} – {max(seconds):.1f}",
-            f"{result.rows / middle:,.0f}", f"{peak_bytes(runs) / GIB:.2f}", shown, bar,
+            result.workload.name, side, f"{middle:.1f}", f"{min(seconds):.1f}–{max(seconds):.1f}",
+            f"{median(run.cpu_seconds for run in runs):.1f}", f"{result.rows / middle:,.0f}", f"{peak_bytes(runs) / GIB:.2f}", shown, bar,
             end_section=side == "ours",
         )  # fmt: skip
 
@@ -108,6 +108,7 @@ def figures(result: Result) -> dict[str, Any]:
         side: {
             "seconds": [round(run.seconds, 3) for run in runs],
             "median_seconds": round(median_seconds(runs), 3),
+            "cpu_seconds": [round(run.cpu_seconds, 3) for run in runs],
             "rows_per_second": round(result.rows / median_seconds(runs)),
             "peak_bytes": peak_bytes(runs),
             "said": runs[-1].said,

@@ -62,7 +62,7 @@ DEFAULTS: dict[str, Any] = {
     "retry_policy": ExceptionRetryPolicy(
         rules=[
             RetryRule(["builtins.ConnectionError", "builtins.TimeoutError"], RetryAction.RETRY),
-            RetryRule(["sqlalchemy.exc.OperationalError", "sqlalchemy.exc.InterfaceError"], RetryAction.RETRY),
+            RetryRule(["sqlalchemy.exc.OperationalError", "psycopg.OperationalError"], RetryAction.RETRY),
         ],
         default=RetryAction.FAIL,
     ),
@@ -147,5 +147,5 @@ def announce(again: bool = False) -> None:
     """
     from etl import pipeline
 
-    periods = pipeline.ready_periods(settings(), again=again)
+    periods = pipeline.ready_periods(settings(), now=now(), again=again)
     emit(MONTH_READY, periods, otherwise="no month is ready that is not graded or asked for")

@@ -160,7 +160,14 @@ def inputs_of(ws: Workspace, period: str) -> MonthInputs:
 
 def ready_periods(ws: Workspace) -> list[str]:
     """Months that are complete and differ from what was graded, or graded and not released; oldest first."""
-    return [period for period in _complete_periods(ws) if _is_open(ws, period)]
+    return [period for period in _complete_periods(ws) if _is_open(ws, inputs_of(ws, period))]
+
+
+def unasked_periods(ws: Workspace, *, now: datetime) -> list[str]:
+    """Ready months whose present inputs nobody has asked grades for yet; now they are asked for."""
+    ready = [inputs_of(ws, period) for period in ready_periods(ws)]
+    asked = (one for one in ready if ws.ledger.request_grading(str(one.period), one.fingerprint, now=now))
+    return [str(one.period) for one in asked]
 
 
 def ready_before(ws: Workspace, period: str) -> list[str]:
@@ -176,9 +183,9 @@ def _complete_periods(ws: Workspace) -> Iterator[str]:
             yield period
 
 
-def _is_open(ws: Workspace, period: str) -> bool:
-    graded = ws.ledger.last_grading(period)
-    return _is_stale(ws, inputs_of(ws, period)) or (graded is not None and unreleased(ws, graded) is not None)
+def _is_open(ws: Workspace, inputs: MonthInputs) -> bool:
+    graded = ws.ledger.last_grading(str(inputs.period))
+    return graded is None or graded.fingerprint != inputs.fingerprint or unreleased(ws, graded) is not None
 
 
 def _is_stale(ws: Workspace, inputs: MonthInputs) -> bool:
@@ -356,7 +363,7 @@ def stage(engine: DuckEngine, inputs: MonthInputs, *, now: datetime) -> Staged:
 
 def _save_lists(engine: DuckEngine, inputs: MonthInputs) -> None:
     unmatched = "SELECT dataset, supplier, subject_kind, token, reason FROM unmatched ORDER BY ALL"
-    no_basis = "SELECT dataset, supplier, token, purpose FROM no_basis ORDER BY ALL"
+    no_basis = "SELECT dataset, supplier, token, purpose, delivery_id, member, row_no FROM no_basis ORDER BY ALL"
     inputs.ws.ledger.save_unmatched(str(inputs.period), engine.con.sql(unmatched).to_arrow_table())
     inputs.ws.ledger.save_no_basis(str(inputs.period), engine.con.sql(no_basis).to_arrow_table())
 

@@ -241,9 +241,14 @@ def _source_url(ws: Workspace, source: Source) -> str:
 # -- one month --------------------------------------------------------------------------------------------------------
 
 
-def ready_periods(settings: Settings) -> list[str]:
-    """Months that are complete and not yet graded from these inputs, or graded and not yet released; oldest first."""
-    return months.ready_periods(Workspace(settings))
+def ready_periods(settings: Settings, *, now: datetime, again: bool = False) -> list[str]:
+    """Months to grade or release, oldest first: complete, and not graded from these inputs or not released.
+
+    A month whose present inputs were asked for before is left out, unless `again` (the sweep, which makes up for
+    requests that got lost).
+    """
+    ws = Workspace(settings)
+    return months.ready_periods(ws) if again else months.unasked_periods(ws, now=now)
 
 
 def stuck(settings: Settings, *, now: datetime) -> list[Delivery]:

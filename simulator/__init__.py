@@ -36,7 +36,9 @@ def simulate(
 
 def _checked(period: str, households: int, profile: str) -> Period:
     if profile not in PROFILES:
-        raise ConfigurationError("simulate", "--profile", f"{profile!r} is unknown", f"use one of {', '.join(PROFILES)}")
+        raise ConfigurationError(
+            "simulate", "--profile", f"{profile!r} is unknown", f"use one of {', '.join(PROFILES)}"
+        )
     if households < 200:
         raise ConfigurationError("simulate", "--households", f"{households} is too few", "use at least 200")
     try:
@@ -44,5 +46,7 @@ def _checked(period: str, households: int, profile: str) -> Period:
     except ValueError as problem:
         raise ConfigurationError("simulate", "--period", str(problem), "write YYYY-MM") from problem
     if month < Period(2024, 2):
-        raise ConfigurationError("simulate", "--period", f"{period} is before 2024-02", "the synthetic world delivers from 2024-02")
+        raise ConfigurationError(
+            "simulate", "--period", f"{period} is before 2024-02", "the synthetic world delivers from 2024-02"
+        )
     return month

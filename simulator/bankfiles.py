@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simulator import writers
+from simulator.government import household_numbers
 from simulator.lending import (
     ACTIVE,
     COLLECT,
@@ -23,13 +24,23 @@ from simulator.lending import (
     VANISHED,
     WRITTEN_OFF,
 )
-from simulator.people import NOBODY, identity_text, name_text, phone_text
+from simulator.people import identity_text, name_text, phone_text
 from simulator.plants import FLOWS, LOANS, STORY_RULES
 from simulator.settings import Config, Layout
 from simulator.sheets import Plant, Row, Sheet, Style, none_blank, schedule
 from simulator.tables import Table
 from simulator.text import (
-    NO_DAY, blank_where, dates, digits, fixed_point, integers, lines, numbered, picked, shortest, strings,
+    NO_DAY,
+    blank_where,
+    dates,
+    digits,
+    fixed_point,
+    integers,
+    lines,
+    numbered,
+    picked,
+    shortest,
+    strings,
 )  # fmt: skip
 from simulator.truth import Delivery, Truth
 from simulator.world import BAIYUN, BANK_DATA, BANKS, MISTAKE_LANE, QINGHE, XINHE, County
@@ -100,13 +111,18 @@ def _drop_baiyun(county: County, out: Path, truth: Truth, with_basis: np.ndarray
     loans = loan_file(county, BAIYUN, with_basis, known)
     name = f"农户贷款借据_{county.month.year}{county.month.month:02d}.csv"
     folder = out / "drop" / BANKS[BAIYUN]
-    header = ",".join(loans.sheet.layout.headings) + "\r\n"
-    body = (header + lines(loans.sheet.ordered(), ",", "\r\n").decode()).encode("gb18030")
+    body = delimited(loans.sheet)
     writers.write_bytes(folder / name, body)
     writers.write_bytes(folder / f"{name}.ok", b"")
     if str(county.month) == "2024-02":
         writers.write_bytes(folder / f"{name}.part", body[: len(body) // 2])
     _record(county, truth, BAIYUN, "loans", loans, name, name, with_basis, known)
+
+
+def delimited(sheet: Sheet) -> bytes:
+    """The CSV bank's file: GB18030, a heading line, CR LF."""
+    header = ",".join(sheet.layout.headings) + "\r\n"
+    return (header + lines(sheet.ordered(), ",", "\r\n").decode()).encode("gb18030")
 
 
 def _drop_xinhe(county: County, out: Path, truth: Truth, with_basis: np.ndarray, known: np.ndarray) -> None:
@@ -130,7 +146,7 @@ def loan_file(county: County, bank: int, with_basis: np.ndarray, known: np.ndarr
         shown = (notes["bank"] == bank) & ((notes["state"] == ACTIVE) | ended)
     file = BankFile(loan_sheet(county, bank, np.flatnonzero(shown)))
     wanted = _loan_plants(county, bank, file.sheet)
-    _plant(county, file, wanted, _loan_candidates(county, file.sheet, with_basis, known))
+    _plant(file, wanted, _loan_candidates(county, file.sheet, with_basis, known))
     return file
 
 
@@ -168,9 +184,9 @@ def _common_columns(
         "as_of_on": lambda: constant(style.on(county.last_day), len(positions)),
         "borrower_id_no": lambda: identity_text(county.people, notes["borrower"]),
         "borrower_name": lambda: name_text(county.people, notes["borrower"]),
-        "borrower_phone": lambda: phone_text(notes["borrower"]),
+        "borrower_phone": lambda: phone_text(county.serial(notes["borrower"])),
         "co_borrower_id_no": lambda: identity_text(county.people, notes["co"]),
-        "contract_no": lambda: numbered("HT", positions, 12),
+        "contract_no": lambda: numbered("HT", county.serial(positions), 12),
         "product_code": lambda: picked(PRODUCTS, notes["product"]),
         "id_type": lambda: constant(style.code("id_type", "resident_id"), len(positions)),
         "issued_on": lambda: day("issued"),
@@ -208,12 +224,10 @@ def _own_columns(
     return own | _amounts(bank, notes, positions, county)
 
 
-def _amounts(
-    bank: int, notes: Table, positions: np.ndarray, county: County
-) -> dict[str, Callable[[], pa.Array]]:
+def _amounts(bank: int, notes: Table, positions: np.ndarray, county: County) -> dict[str, Callable[[], pa.Array]]:
     if bank == XINHE:
         return {
-            "loan_no": lambda: numbered("99003300", positions, 12),
+            "loan_no": lambda: numbered("99003300", county.serial(positions), 12),
             "issued_amount_yuan": lambda: shortest(notes["amount"], 1e6),
             "balance_yuan": lambda: shortest(notes["balance"], 1e6),
             "annual_rate_pct": lambda: shortest(notes["rate"], 1e7),
@@ -221,7 +235,7 @@ def _amounts(
         }
     rate = (lambda: fixed_point(notes["rate"], 5)) if bank == QINGHE else (lambda: fixed_point(notes["rate"] // 10, 4))
     return {
-        "loan_no": lambda: numbered("QH" if bank == QINGHE else "BY-", positions, 10),
+        "loan_no": lambda: numbered("QH" if bank == QINGHE else "BY-", county.serial(positions), 10),
         "issued_amount_yuan": lambda: fixed_point(notes["amount"], 2),
         "balance_yuan": lambda: fixed_point(notes["balance"], 2),
         "balance_cny_yuan": lambda: fixed_point(notes["balance"], 2),
@@ -268,7 +282,7 @@ def flow_file(county: County, with_basis: np.ndarray, known: np.ndarray) -> Bank
     mine = np.flatnonzero(county.notes["bank"][flows["note"]] == QINGHE)
     mine = mine[np.argsort(flows["day"][mine], kind="stable")]
     file = BankFile(_flow_sheet(county, mine))
-    _plant(county, file, _flow_plants(county, file.sheet), _flow_candidates(county, file.sheet, with_basis, known))
+    _plant(file, _flow_plants(county, file.sheet), _flow_candidates(county, file.sheet, with_basis, known))
     return file
 
 
@@ -277,7 +291,10 @@ def _flow_sheet(county: County, positions: np.ndarray) -> Sheet:
     layout = county.config.layout(f"banks/{BANKS[QINGHE]}.yml", "loan_flows")
     flows = county.flows.where(positions)
     notes = county.notes.where(flows["note"])
-    makers = {**_common_columns(county, style, notes, flows["note"]), **_own_columns(county, QINGHE, style, notes, flows["note"])}
+    makers = {
+        **_common_columns(county, style, notes, flows["note"]),
+        **_own_columns(county, QINGHE, style, notes, flows["note"]),
+    }
     month = f"{county.month.year}{county.month.month:02d}"
     makers |= {
         "flow_no": lambda: numbered(f"LS{month}", positions, 8),
@@ -312,9 +329,7 @@ def _main_bank(county: County, plant: Plant) -> int:
     return QINGHE if set(plant.needs) <= pboc else BAIYUN
 
 
-def _with_stories(
-    county: County, bank: int, sheet: Sheet, wanted: list[Plant], possible: list[Plant]
-) -> list[Plant]:
+def _with_stories(county: County, bank: int, sheet: Sheet, wanted: list[Plant], possible: list[Plant]) -> list[Plant]:
     """Make room for the refused rows of notes that got worse: one mistake each, taken first."""
     told = int(np.isin(sheet.positions, county.worsened).sum())
     by_rule = {plant.rule: plant for plant in possible}
@@ -356,24 +371,28 @@ def _flow_candidates(county: County, sheet: Sheet, with_basis: np.ndarray, known
     flows = county.flows.where(sheet.positions)
     borrower = county.notes["borrower"][flows["note"]]
     partial = (flows["kind"] == COLLECT) & (flows["ended"] == NO_DAY) & (county.notes["state"][flows["note"]] == ACTIVE)
-    free = partial & with_basis[borrower] & known[borrower] & (county.lane(county.people["household"][borrower]) > MISTAKE_LANE)
+    free = (
+        partial
+        & with_basis[borrower]
+        & known[borrower]
+        & (county.lane(county.people["household"][borrower]) > MISTAKE_LANE)
+    )
     return {"plain": county.stream("plants flows").permutation(np.flatnonzero(free))}
 
 
-def _plant(county: County, file: BankFile, wanted: list[Plant], candidates: Candidates) -> None:
+def _plant(file: BankFile, wanted: list[Plant], candidates: Candidates) -> None:
     """Break rows, each at most once. Copies are appended first, because they change the number of rows."""
-    pools = {name: list(rows) for name, rows in candidates.items()}
-    copied = [(plant, _take(file.sheet, pools, plant)) for plant in wanted if plant.copy]
-    copied = [(plant, row) for plant, row in copied if row is not None]
+    pools = {name: [int(row) for row in rows] for name, rows in candidates.items()}
+    taken = [(plant, _take(file.sheet, pools, plant)) for plant in wanted if plant.copy]
+    copied = [(plant, row) for plant, row in taken if row is not None]
     first_copy = file.sheet.rows
     file.sheet = file.sheet.repeated(np.array([row for _, row in copied], dtype=np.int64))
     for number, (plant, row) in enumerate(copied):
-        file.mark(int(row), plant)
+        file.mark(row, plant)
         file.mark(first_copy + number, plant)
     for plant in (plant for plant in wanted if not plant.copy):
-        row = _take(file.sheet, pools, plant)
-        if row is not None:
-            file.plant(int(row), plant)
+        if (chosen := _take(file.sheet, pools, plant)) is not None:
+            file.plant(chosen, plant)
 
 
 def _take(sheet: Sheet, pools: dict[str, list[int]], plant: Plant) -> int | None:
@@ -383,7 +402,7 @@ def _take(sheet: Sheet, pools: dict[str, list[int]], plant: Plant) -> int | None
         return told.pop(0)
     pool = pools.get(plant.base, [])
     for place, row in enumerate(pool):
-        if plant.fits is None or plant.fits(Row(sheet, int(row))):
+        if plant.fits is None or plant.fits(Row(sheet, row)):
             return pool.pop(place)
     return None
 
@@ -420,7 +439,7 @@ def _watch(county: County, truth: Truth, borrower: np.ndarray, file: BankFile) -
     watched = np.unique(np.r_[borrower[broken], borrower[::step]])
     truth.watch(
         identity_text(county.people, watched).to_pylist(), name_text(county.people, watched).to_pylist(),
-        phone_text(watched).to_pylist(),
+        phone_text(county.serial(watched)).to_pylist(),
     )  # fmt: skip
     for name in ("borrower_id_no", "co_borrower_id_no"):
         truth.watch([text for text in file.sheet.edits.get(name, {}).values() if text], [], [])
@@ -428,5 +447,5 @@ def _watch(county: County, truth: Truth, borrower: np.ndarray, file: BankFile) -
 
 def _name_stories(county: County, truth: Truth, notes: np.ndarray, because: str) -> None:
     home = county.people["household"][county.notes["borrower"][notes]]
-    for number in numbered("TC", home[home != NOBODY], 9).to_pylist() if len(home) else []:
+    for number in household_numbers(county, home).to_pylist():
         truth.must_not_rise(number, because)

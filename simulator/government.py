@@ -14,8 +14,21 @@ import pyarrow.compute as pc
 
 from simulator import writers
 from simulator.people import NOBODY, RELATIONS, identity_text, name_text, phone_text
+from simulator.settings import Config
 from simulator.sheets import WARNINGS, Sheet, Style, none_blank
-from simulator.text import NO_DAY, blank_where, dates, day_number, fixed_point, instants, integers, lines, numbered, picked
+from simulator.text import (
+    NO_DAY,
+    blank_where,
+    dates,
+    day_number,
+    edited,
+    fixed_point,
+    instants,
+    integers,
+    lines,
+    numbered,
+    picked,
+)
 from simulator.truth import Delivery, Truth
 from simulator.world import PURPOSES, RECIPIENTS, County, Mistake
 
@@ -51,9 +64,11 @@ def _households(county: County, style: Style, positions: np.ndarray) -> dict[str
     group, door = positions % 18 + 1, positions % 97 + 1
     village = picked(county.places.village_names, homes["village"])
     return {
-        "household_no": household_numbers(positions),
+        "household_no": household_numbers(county, positions),
         "village_code": picked(county.places.villages, homes["village"]),
-        "former_household_no": _or_blank(homes["former"] != NOBODY, household_numbers(np.maximum(homes["former"], 0))),
+        "former_household_no": _or_blank(
+            homes["former"] != NOBODY, household_numbers(county, np.maximum(homes["former"], 0))
+        ),
         "head_id_no": identity_text(county.people, homes["head"]),
         "registered_on": dates(homes["registered"]),
         "residence_status": _yes_no(style, "residence_status", "absent", "resident", homes["absent"]),
@@ -66,14 +81,14 @@ def _households(county: County, style: Style, positions: np.ndarray) -> dict[str
         "civility_score": _or_blank(homes["civility"] != NO_DAY, fixed_point(np.maximum(homes["civility"], 0), 2)),
         "civility_reviewed_on": dates(homes["reviewed"]),
         "address_text": pc.binary_join_element_wise(village, integers(group), "组", integers(door), "号（合成）", ""),
-        "phone": phone_text(homes["head"]),
+        "phone": phone_text(county.serial(homes["head"])),
         "changed_at": instants(homes["changed"]),
     }
 
 
-def household_numbers(positions: np.ndarray) -> pa.Array:
-    """Household numbers by position."""
-    return numbered("TC", positions, 9)
+def household_numbers(county: County, positions: np.ndarray) -> pa.Array:
+    """Household numbers of the households at these positions."""
+    return numbered("TC", county.serial(positions), 9)
 
 
 def _or_blank(present: np.ndarray, text: pa.Array) -> pa.Array:
@@ -84,22 +99,23 @@ def _members(county: County, style: Style, positions: np.ndarray) -> dict[str, p
     people = county.people.where(positions)
     child = county.last_day - people["birth"] < 14 * 365
     return {
-        "member_no": numbered("CY", positions, 9),
-        "household_no": household_numbers(people["household"]),
+        "member_no": numbered("CY", county.serial(positions), 9),
+        "household_no": household_numbers(county, people["household"]),
         "id_no": identity_text(county.people, positions),
         "person_name": name_text(county.people, positions),
         "relation_code": _coded(style, "relation_code", RELATIONS, people["relation"]),
         "sex": _yes_no(style, "sex", "male", "female", people["male"]),
         "birth_on": dates(people["birth"]),
-        "phone": blank_where(child, phone_text(positions)),
+        "phone": blank_where(child, phone_text(county.serial(positions))),
         "changed_at": instants(people["changed"]),
     }
 
 
 def _consents(county: County, style: Style, positions: np.ndarray) -> dict[str, pa.Array]:
     consents = county.consents.where(positions)
+    serial = positions + 2 * county.offset  # a province keeps two consents a household
     return {
-        "consent_no": numbered("SQ", positions, 9),
+        "consent_no": numbered("SQ", serial, 9),
         "subject_id_no": identity_text(county.people, consents["subject"]),
         "recipient": picked(RECIPIENTS, consents["recipient"]),
         "purpose": _coded(style, "purpose", PURPOSES, consents["purpose"]),
@@ -108,7 +124,7 @@ def _consents(county: County, style: Style, positions: np.ndarray) -> dict[str, 
         "expires_on": dates(consents["expires"]),
         "withdrawn_on": dates(consents["withdrawn"]),
         "channel": picked(CHANNELS, consents["channel"]),
-        "document_no": blank_where(~consents["has_document"], numbered("SQS", positions, 9)),
+        "document_no": blank_where(~consents["has_document"], numbered("SQS", serial, 9)),
         "changed_at": instants(consents["changed"]),
     }
 
@@ -129,7 +145,7 @@ def write_register(county: County, out: Path, truth: Truth, first_pull: bool) ->
         if start:
             _record(truth, dataset, sheet.rows, 0, marks, "full_pull")
         truth.count(dataset, len(_alive(county, dataset)))
-    writers.write_bytes(out / "government" / "schema.sql", schema_sql(county).encode())
+    writers.write_bytes(out / "government" / "schema.sql", schema_sql(county.config).encode())
     truth.record["register_events"] = county.register_events
     _watch(county, truth)
 
@@ -137,9 +153,7 @@ def write_register(county: County, out: Path, truth: Truth, first_pull: bool) ->
 def _quoted(sheet: Sheet, name: str) -> pa.Array:
     """Only edited cells can hold a comma or be blank keys; they are quoted, so that COPY keeps '' apart from NULL."""
     column = sheet.columns[name]
-    marks = {row: '"' + (text or "") + '"' for row, text in sheet.edits.get(name, {}).items()}
-    quoted = Sheet(sheet.layout, sheet.style, {name: column}, sheet.positions, {name: marks})
-    return quoted.column(name)
+    return edited(column, {row: f'"{text or ""}"' for row, text in sheet.edits.get(name, {}).items()})
 
 
 def _alive(county: County, dataset: str) -> np.ndarray:
@@ -167,9 +181,7 @@ def register_sheet(county: County, dataset: str) -> tuple[Sheet, np.ndarray, lis
     return sheet, table["changed"][everything[order]], marks
 
 
-def _apply(
-    sheet: Sheet, standing: list[Mistake], own_row: np.ndarray, copy_rows: list[int]
-) -> list[tuple[int, str]]:
+def _apply(sheet: Sheet, standing: list[Mistake], own_row: np.ndarray, copy_rows: list[int]) -> list[tuple[int, str]]:
     """Write the mistakes into the sheet; the copy of a double entry comes right after its own row."""
     marks: list[tuple[int, str]] = []
     copies = iter(copy_rows)
@@ -193,10 +205,12 @@ def _watch(county: County, truth: Truth) -> None:
     """Canaries: people of planted rows, spoilt identity numbers, and people from all over the register."""
     planted = [mistake for mistake in county.mistakes if mistake.dataset == "members"]
     everybody = np.flatnonzero(county.registered())
-    watched = np.r_[[mistake.position for mistake in planted], everybody[:: max(1, len(everybody) // 200)]].astype(np.int64)
+    watched = np.r_[[mistake.position for mistake in planted], everybody[:: max(1, len(everybody) // 200)]].astype(
+        np.int64
+    )
     truth.watch(
         identity_text(county.people, watched).to_pylist(), name_text(county.people, watched).to_pylist(),
-        phone_text(watched).to_pylist(),
+        phone_text(county.serial(watched)).to_pylist(),
     )  # fmt: skip
     for mistake in county.mistakes:
         for edits in (mistake.edits, mistake.extra_edits):
@@ -206,11 +220,11 @@ def _watch(county: County, truth: Truth) -> None:
 # ---- PostgreSQL ------------------------------------------------------------------------------------------------------
 
 
-def schema_sql(county: County) -> str:
-    """DDL of the register as the government keeps it: all text but the change time, no keys, because real registers hold mistakes."""
+def schema_sql(config: Config) -> str:
+    """DDL of the register as kept: all text but the change time, no keys, because real registers hold mistakes."""
     tables = []
     for dataset, relation in RELATION_OF.items():
-        names = county.config.layout(_SOURCE, dataset).names
+        names = config.layout(_SOURCE, dataset).names
         columns = ",\n".join(f"    {name} {'timestamptz' if name == 'changed_at' else 'text'}" for name in names)
         tables.append(
             f"DROP TABLE IF EXISTS register.{relation};\nCREATE TABLE register.{relation} (\n{columns}\n);\n"

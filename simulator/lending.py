@@ -10,7 +10,7 @@ from simulator.people import HEAD, NOBODY, OTHER, SPOUSE, add_people
 from simulator.register import add_consents, story_lane
 from simulator.tables import Table, rank_in_group
 from simulator.text import NO_DAY
-from simulator.world import BANK_DATA, BANKS, BAIYUN, COUNTY, MISTAKE_LANE, QINGHE, XINHE, County
+from simulator.world import BAIYUN, BANK_DATA, BANKS, COUNTY, MISTAKE_LANE, QINGHE, XINHE, County
 
 ACTIVE, REPAID, WRITTEN_OFF, TRANSFERRED, VANISHED = range(5)
 ISSUE, COLLECT, WRITE_OFF, TRANSFER = range(4)
@@ -30,13 +30,18 @@ _FLOW = ("note", "kind", "day", "amount", "ended")
 def found_banks(county: County) -> None:
     """Loan books at the end of 2024-01."""
     rng = county.stream("banks")
-    county.notes = Table({name: np.empty(0, np.int64) for name in _NOTE})
-    county.notes.update({name: np.empty(0, bool) for name in ("first", "watched")})
+    open_books(county)
     borrowers = _first_borrowers(county, rng)
     age_share = rng.random(len(borrowers))
-    notes = _add_notes(county, rng, borrowers, age_share)
+    notes = add_notes(county, rng, borrowers, age_share)
     _give_bank_consents(county, rng, borrowers, county.first_day - rng.integers(30, 1_200, len(borrowers)))
     _first_arrears(county, rng, notes)
+
+
+def open_books(county: County) -> None:
+    """Empty books."""
+    county.notes = Table({name: np.empty(0, np.int64) for name in _NOTE})
+    county.notes.update({name: np.empty(0, bool) for name in ("first", "watched")})
     county.flows = _no_flows()
 
 
@@ -67,7 +72,7 @@ def _outsiders(county: County, rng: np.random.Generator, count: int) -> np.ndarr
     return add_people(county.people, rng, home, np.full(count, OTHER), birth, male, rng.integers(0, 2, count), 0)
 
 
-def _add_notes(
+def add_notes(
     county: County, rng: np.random.Generator, borrower: np.ndarray, age_share: np.ndarray | None
 ) -> np.ndarray:
     """Notes of these borrowers; `age_share` is the elapsed part of the term, None for notes issued this month."""
@@ -108,9 +113,7 @@ def _co_borrowers(county: County, rng: np.random.Generator, borrower: np.ndarray
     return np.where(asks, spouse_of[people["household"][borrower]], NOBODY)
 
 
-def _give_bank_consents(
-    county: County, rng: np.random.Generator, borrowers: np.ndarray, granted: np.ndarray
-) -> None:
+def _give_bank_consents(county: County, rng: np.random.Generator, borrowers: np.ndarray, granted: np.ndarray) -> None:
     """Most borrowers without a consent for bank data give one; of people outside the register only half do."""
     unique, first = np.unique(borrowers, return_index=True)
     missing = ~county.in_force(BANK_DATA)[unique]
@@ -187,7 +190,9 @@ def _due(notes: Table, rows: np.ndarray) -> np.ndarray:
     return np.maximum(notes["matures"][rows], notes["extended"][rows])
 
 
-def _flow(county: County, rows: np.ndarray, kind: int, day: np.ndarray, amount: np.ndarray, ended: Any = NO_DAY) -> None:
+def _flow(
+    county: County, rows: np.ndarray, kind: int, day: np.ndarray, amount: np.ndarray, ended: Any = NO_DAY
+) -> None:
     county.flows.append({"note": rows, "kind": kind, "day": day, "amount": amount, "ended": ended})
 
 
@@ -259,9 +264,9 @@ def _issue(county: County, rng: np.random.Generator) -> None:
     adults = county.adults()
     home = county.people["household"][adults]
     free = (county.lane(home) > MISTAKE_LANE) & ~county.households["frozen"][home] & county.households["alive"][home]
-    count = max(3, round(county.size * 0.006))
+    count = max(3, round(county.size * 0.012))
     borrower = rng.permutation(adults[free])[:count]
-    notes = _add_notes(county, rng, borrower, None)
+    notes = add_notes(county, rng, borrower, None)
     issued = county.notes["issued"][notes]
     _give_bank_consents(county, rng, borrower, issued)
     _flow(county, notes, ISSUE, issued, county.notes["amount"][notes])

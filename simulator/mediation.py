@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from etl.identifiers import normalise_id
 from simulator import writers
 from simulator.people import NOBODY, identity_text, name_text
 from simulator.plants import bad_identity, not_a_date, put, put_code, put_day
-from simulator.settings import Layout
 from simulator.sheets import Plant, Row, Sheet, Style, schedule
-from simulator.text import NO_DAY, day_of
+from simulator.text import NO_DAY
 from simulator.truth import Delivery, Truth
 from simulator.world import MISTAKE_LANE, County
 
@@ -103,7 +101,9 @@ def _handle(rng: np.random.Generator, case: Case) -> None:
     """Who handles it: nine of ten stay in the village (seed: 90 % self-governed)."""
     level = str(rng.choice(["village", "town", "county"], p=[0.9, 0.08, 0.02]))
     case["handled_level"] = level
-    case["referred_to"] = None if level == "village" else str(rng.choice(["town", "police", "court"], p=[0.6, 0.25, 0.15]))
+    case["referred_to"] = (
+        None if level == "village" else str(rng.choice(["town", "police", "court"], p=[0.6, 0.25, 0.15]))
+    )
     case["actor_tier"] = "N" if case["people"][2] != NOBODY else str(rng.choice(["1", "5"]))
 
 
@@ -176,7 +176,10 @@ def _sheet(county: County, town: int, suffix: str) -> tuple[Sheet, list[Case]]:
         name: pa.array([str(record[name]) if record.get(name) is not None else "" for record in records], pa.string())
         for name in layout.names
     }
-    numeric, date_cells = frozenset({"amount_yuan", "people_count", "序号"}), frozenset({"registered_on", "accepted_on"})
+    numeric, date_cells = (
+        frozenset({"amount_yuan", "people_count", "序号"}),
+        frozenset({"registered_on", "accepted_on"}),
+    )
     return Sheet(layout, style, columns, np.arange(len(cases)), {}, numeric, date_cells), cases
 
 
@@ -223,10 +226,6 @@ def _json_value(name: str, text: str, edited: bool) -> str | int | float | None:
 
 
 # ---- planting --------------------------------------------------------------------------------------------------------
-
-
-def _of(case_ok: Any) -> Any:
-    return lambda row: case_ok(row)
 
 
 def _closed(row: Row) -> bool:

@@ -107,7 +107,9 @@ def _another_person(county: County) -> dict[str, str | None]:
     """Identity, name, birth and sex of somebody who is nowhere else: two people under one member number."""
     rng = county.stream(f"another person {len(county.mistakes)}")
     birth = np.array([county.last_day - 14_000 - int(rng.integers(0, 5_000))])
-    who = add_people(county.people, rng, np.array([NOBODY]), np.array([OTHER]), birth, np.array([True]), np.array([0]), 0)
+    who = add_people(
+        county.people, rng, np.array([NOBODY]), np.array([OTHER]), birth, np.array([True]), np.array([0]), 0
+    )
     return {
         "id_no": identity_text(county.people, who)[0].as_py(),
         "person_name": name_text(county.people, who)[0].as_py(),

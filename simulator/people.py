@@ -88,9 +88,7 @@ def _slots(prefix: np.ndarray, birth: np.ndarray, male: np.ndarray) -> np.ndarra
     return (prefix.astype(np.int64) * 200_000 + birth + 50_000) * 2 + male
 
 
-def identity_matrix(
-    prefixes: tuple[str, ...], area: np.ndarray, birth: np.ndarray, sequence: np.ndarray
-) -> np.ndarray:
+def identity_matrix(prefixes: tuple[str, ...], area: np.ndarray, birth: np.ndarray, sequence: np.ndarray) -> np.ndarray:
     """Area, date of birth, sequence and check character as an ASCII matrix (rows, 18).
 
     The check is sum(digit x weight) mod 11 over 17 digits (GB 11643-1999, ISO 7064 MOD 11-2).

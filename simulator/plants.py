@@ -64,7 +64,9 @@ def wrong_check(name: str) -> Edit:
 
 def not_a_date(name: str) -> Edit:
     """30 February in the supplier's own form."""
-    return lambda row: {name: row.style.on(row.style.last_day)[:4] + f"{row.style.date_separator}02{row.style.date_separator}30"}
+    return lambda row: {
+        name: row.style.on(row.style.last_day)[:4] + f"{row.style.date_separator}02{row.style.date_separator}30"
+    }
 
 
 def years_ahead(row: Row) -> int:
@@ -202,7 +204,7 @@ LOANS: tuple[Plant, ...] = (
 
 
 def _no_end(row: Row) -> str:
-    """"No date" in the bank's own words."""
+    """ "No date" in the bank's own words."""
     return {"pboc": "9999-12-31", "east": "99991231"}.get(row.style.coding, "-")
 
 

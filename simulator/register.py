@@ -36,16 +36,27 @@ _CONSENT_FLAGS = ("granted_yes", "has_document", "frozen")
 
 def found_county(seed: int, size: int, config: Config, places: Places) -> County:
     """The county at the end of 2024-01: `size` households with members and consents, no loans yet."""
-    county = County(seed, size, config, places, FIRST_MONTH, _empty(_WHOLE, _FLAGS), new_people(),
-                    _empty(_CONSENT_WHOLE, _CONSENT_FLAGS))  # fmt: skip
+    county = empty_county(seed, size, config, places, FIRST_MONTH)
     rng = stream(seed, 0, "register")
-    before = day_number(Period(2019, 6).start) * 86_400
-    days = (county.first_day + 26) - day_number(Period(2019, 6).start)
-    changed = before + rng.integers(0, days, size) * 86_400 + 8 * 3600 + 2 * rng.integers(0, 5 * 3600, size)
-    households = _add_households(county, rng, _villages(rng, size, len(places.villages)), changed, NO_DAY)
+    changed = _first_changes(county, rng, size)
+    households = add_households(county, rng, _villages(rng, size, len(places.villages)), changed)
     _add_families(county, rng, households)
     _grant_first_consents(county, rng, households)
     return county
+
+
+def _first_changes(county: County, rng: np.random.Generator, size: int) -> np.ndarray:
+    """When households last changed before the first pull: most in the round of the last thirteen months."""
+    oldest = day_number(Period(2019, 6).start)
+    since = np.where(rng.random(size) < 0.88, day_number(Period(2023, 1).start), oldest)
+    day = since + (rng.random(size) * (county.first_day + 26 - since)).astype(np.int64)
+    return day * 86_400 + 8 * 3600 + 2 * rng.integers(0, 5 * 3600, size)
+
+
+def empty_county(seed: int, size: int, config: Config, places: Places, month: Period) -> County:
+    """A county without anybody in it."""
+    households, consents = _empty(_WHOLE, _FLAGS), _empty(_CONSENT_WHOLE, _CONSENT_FLAGS)
+    return County(seed, size, config, places, month, households, new_people(), consents)
 
 
 def _empty(whole: tuple[str, ...], flags: tuple[str, ...]) -> Table:
@@ -62,10 +73,11 @@ def _villages(rng: np.random.Generator, size: int, villages: int) -> np.ndarray:
     return np.repeat(np.arange(villages), counts)[:size]
 
 
-def _add_households(
-    county: County, rng: np.random.Generator, village: np.ndarray, changed: np.ndarray, registered: int
-) -> np.ndarray:
-    """Households without people yet. Amounts: incomes around 85,000 yuan, assets around 350,000, debts of a third."""
+def add_households(county: County, rng: np.random.Generator, village: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Households without people yet, registered some time before they last changed.
+
+    Incomes lie around 85,000 yuan a year, assets around 350,000; a third have debts, of at most twice their assets.
+    """
     count = len(village)
     assets = _lognormal(rng, 350_000, 0.55, count)
     debt = np.where(rng.random(count) < 0.34, _lognormal(rng, 40_000, 0.8, count), 0)
@@ -75,7 +87,7 @@ def _add_households(
     civility = np.clip(rng.normal(8_800, 600, count), 5_000, 10_000).astype(np.int64) // 50 * 50
     return county.households.append(
         {"village": village, "head": np.full(count, NOBODY), "former": NOBODY, "alive": True, "frozen": False,
-         "registered": changed_on - rng.integers(30, 4_000, count) if registered == NO_DAY else registered,
+         "registered": changed_on - rng.integers(30, 4_000, count),
          "absent": absent, "absent_since": np.where(absent, changed_on - rng.integers(366, 1_500, count), NO_DAY),
          "income": _lognormal(rng, 85_000, 0.5, count), "assets": assets, "debt": np.minimum(debt, 2 * assets),
          "farmland": np.clip(rng.gamma(4, 190, count), 0, 90_00).astype(np.int64), "stable": rng.random(count) < 0.78,
@@ -187,8 +199,7 @@ def live_on(county: County) -> None:
     lane = county.lane(np.arange(homes.rows))
     free = homes["alive"] & ~homes["frozen"]
     free[county.quiet] = False
-    plastic = rng.permutation(np.flatnonzero(free & (lane > MISTAKE_LANE)))
-    takes = {name: plastic[start::40][: _share(county, rate)] for start, (name, rate) in enumerate(_EVENTS.items())}
+    takes = _take_turns(county, rng.permutation(np.flatnonzero(free & (lane > MISTAKE_LANE))))
     events = {
         "moved": _move(county, rng, takes["moved"]),
         "deleted": _delete(county, rng, takes["deleted"]),
@@ -204,7 +215,28 @@ def live_on(county: County) -> None:
     county.register_events = events
 
 
-_EVENTS = {"moved": 0.0006, "deleted": 0.0004, "merged": 0.0003, "split": 0.0006, "births": 0.0005}
+_EVENTS = {"moved": 0.0006, "deleted": 0.0004, "merged": 0.0006, "births": 0.0005}
+
+
+def _take_turns(county: County, homes: np.ndarray) -> dict[str, np.ndarray]:
+    """Different households for every kind of event; only one with a grown child can split."""
+    splits = homes[_has_grown_child(county)[homes]][: _share(county, 0.0006)]
+    rest = homes[~np.isin(homes, splits)]
+    takes = {name: rest[start::40][: _share(county, rate)] for start, (name, rate) in enumerate(_EVENTS.items())}
+    return takes | {"split": splits}
+
+
+def _grown_children(county: County) -> np.ndarray:
+    """For every person: a living child of a registered household, at least 22 years old."""
+    people = county.people
+    grown = (county.last_day - people["birth"]) > 22 * 366
+    return people["alive"] & (people["relation"] == CHILD) & grown & (people["household"] != NOBODY)
+
+
+def _has_grown_child(county: County) -> np.ndarray:
+    has = np.zeros(county.households.rows, bool)
+    has[county.people["household"][_grown_children(county)]] = True
+    return has
 
 
 def _share(county: County, rate: float) -> int:
@@ -247,18 +279,13 @@ def _merge(county: County, rng: np.random.Generator, homes: np.ndarray) -> int:
 
 
 def _split(county: County, rng: np.random.Generator, homes: np.ndarray) -> int:
-    """A grown child leaves each of these households (where there is one) and founds a household of its own."""
+    """A grown child leaves each of these households and founds a household of its own."""
     people = county.people
-    wanted = np.zeros(county.households.rows, bool)
-    wanted[homes] = True
-    grown = (county.last_day - people["birth"]) > 22 * 366
-    leaves = np.flatnonzero(
-        people["alive"] & (people["relation"] == CHILD) & grown & wanted[np.maximum(people["household"], 0)]
-    )
+    leaves = np.flatnonzero(_grown_children(county) & np.isin(people["household"], homes))
     leaves = leaves[rank_first(people["household"][leaves])]
     moments = county.moments(rng, len(leaves))
     old = people["household"][leaves]
-    founded = _add_households(county, rng, county.households["village"][old], moments, NO_DAY)
+    founded = add_households(county, rng, county.households["village"][old], moments)
     county.households["registered"][founded] = moments // 86_400
     county.households["reviewed"][founded] = NO_DAY
     county.households["civility"][founded] = NO_DAY
@@ -288,7 +315,7 @@ def _settle(county: County, rng: np.random.Generator, count: int) -> int:
     """New households with their people and consents."""
     moments = county.moments(rng, count)
     village = rng.integers(0, len(county.places.villages), count)
-    homes = _add_households(county, rng, village, moments, NO_DAY)
+    homes = add_households(county, rng, village, moments)
     county.households["registered"][homes] = moments // 86_400
     county.households["reviewed"][homes], county.households["civility"][homes] = NO_DAY, NO_DAY
     _add_families(county, rng, homes)

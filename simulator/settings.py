@@ -46,7 +46,9 @@ class Config:
         try:
             return dict(yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader))
         except (OSError, yaml.YAMLError, TypeError, ValueError) as problem:
-            raise ConfigurationError(path, "", type(problem).__name__, "the simulator needs this YAML file") from problem
+            raise ConfigurationError(
+                path, "", type(problem).__name__, "the simulator needs this YAML file"
+            ) from problem
 
     @cached_property
     def codes(self) -> dict[str, dict[str, Any]]:

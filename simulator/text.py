@@ -91,9 +91,7 @@ def instants(seconds: np.ndarray) -> pa.Array:
     day, second = np.divmod(np.asarray(seconds, dtype=np.int64), 86_400)
     year, month, day_in_month = calendar_parts(day)
     clock = beside(digits(second // 3600, 2), ":", digits(second // 60 % 60, 2), ":", digits(second % 60, 2))
-    return strings(
-        beside(digits(year, 4), "-", digits(month, 2), "-", digits(day_in_month, 2), "T", clock, "+08:00")
-    )
+    return strings(beside(digits(year, 4), "-", digits(month, 2), "-", digits(day_in_month, 2), "T", clock, "+08:00"))
 
 
 def fixed_point(values: np.ndarray, places: int) -> pa.Array:

@@ -53,7 +53,9 @@ class Truth:
              "outcome": "accepted_with_warnings" if warned else "accepted", "rows_read": delivery.rows_read,
              "rows_rejected": delivery.rows_rejected}
         )  # fmt: skip
-        target["findings"] += [_finding(delivery.supplier, delivery.dataset, delivery.file, member, row + 1, rule) for row, rule in found]
+        target["findings"] += [
+            _finding(delivery.supplier, delivery.dataset, delivery.file, member, row + 1, rule) for row, rule in found
+        ]
 
     def unreadable(self, supplier: str, dataset: str, file: str, member: str, rule: str) -> None:
         """Note a file that must end as unreadable with one finding about the file as a whole."""

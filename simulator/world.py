@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from etl.period import Period
-from simulator.people import HEAD, NOBODY
+from simulator.people import NOBODY
 from simulator.settings import Config, Places
 from simulator.tables import Table, stream
 from simulator.text import NO_DAY, day_number
@@ -68,6 +68,7 @@ class County:
     left_stock: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     worsened: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     register_events: dict[str, int] = field(default_factory=dict)
+    offset: int = 0  # added to positions wherever they become serial numbers: a province is written in parts
 
     @property
     def age(self) -> int:
@@ -96,8 +97,9 @@ class County:
         day = self.first_day + rng.integers(0, 27, count)
         return day * 86_400 + 8 * 3600 + 2 * rng.integers(0, 5 * 3600, count)
 
-    def alive_households(self) -> np.ndarray:
-        return self.households["alive"]
+    def serial(self, positions: np.ndarray) -> np.ndarray:
+        """Serial numbers of entities: what their household, member, consent and loan numbers are made of."""
+        return np.asarray(positions, dtype=np.int64) + self.offset
 
     def lane(self, households: np.ndarray) -> np.ndarray:
         return households % LANES
@@ -133,6 +135,3 @@ class County:
     def heads(self) -> np.ndarray:
         """Position of each household's head."""
         return self.households["head"]
-
-    def head_mask(self) -> np.ndarray:
-        return self.people["relation"] == HEAD

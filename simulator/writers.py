@@ -56,9 +56,13 @@ def write_workbook(path: Path, sheet: Sheet, title_of_sheet: str, title_row: str
     opening = pc.binary_join_element_wise('<row r="', numbers, '">', "")
     body = pc.binary_join_element_wise(opening, *cells, "</row>", "") if sheet.rows else pa.array([], pa.string())
     xml = (
-        f'{_XML}<worksheet xmlns="{_MAIN}"><dimension ref="A1:{_letters(count - 1)}{first + sheet.rows - 1}"/>'
-        f"<sheetData>{head}"
-    ).encode() + concatenated(body) + b"</sheetData></worksheet>"
+        (
+            f'{_XML}<worksheet xmlns="{_MAIN}"><dimension ref="A1:{_letters(count - 1)}{first + sheet.rows - 1}"/>'
+            f"<sheetData>{head}"
+        ).encode()
+        + concatenated(body)
+        + b"</sheetData></worksheet>"
+    )
     write_zip(path, {**_workbook_parts(title_of_sheet), "xl/worksheets/sheet1.xml": xml})
 
 
@@ -72,7 +76,9 @@ def _cells(sheet: Sheet, name: str, letters: str, numbers: pa.Array) -> pa.Array
     else:
         cells = _elements(letters, numbers, _TEXT, _escaped(plain), _TEXT_END)
     cells = pc.if_else(pc.equal(plain, ""), "", cells)
-    return edited(cells, {row: _text_cell(letters, numbers[row].as_py(), text) for row, text in sheet.edits.get(name, {}).items()})
+    return edited(
+        cells, {row: _text_cell(letters, numbers[row].as_py(), text) for row, text in sheet.edits.get(name, {}).items()}
+    )
 
 
 def _elements(letters: str, numbers: pa.Array, opening: str, values: pa.Array, closing: str) -> pa.Array:

@@ -34,7 +34,9 @@ def cast_select(contract: Contract, layout: Layout, codes: CodeLists, *, relatio
     _check_layout(contract, layout)
     cells = [f"{_cell_sql(column, layout)} AS {quote(column.name + RAW)}" for column in contract.delivered]
     typed = [item for column in contract.delivered for item in _typed_items(column, layout, codes)]
-    valid = [f", {resident_id_sql(quote(c.name))} AS {quote(c.name + VALID)}" for c in contract.delivered if c.is_validated]
+    valid = [
+        f", {resident_id_sql(quote(c.name))} AS {quote(c.name + VALID)}" for c in contract.delivered if c.is_validated
+    ]
     rows = ", ".join(ROW_COLUMNS)
     return (
         f"WITH cells AS (SELECT {rows}, {', '.join(cells)} FROM {relation}),\n"
@@ -48,7 +50,10 @@ def _check_layout(contract: Contract, layout: Layout) -> None:
     for name in layout.canonical:
         if name not in known:
             raise ConfigurationError(
-                contract.path.name, f"columns.{name}", f"{contract.table} has no such delivered column", "correct the layout or the contract"
+                contract.path.name,
+                f"columns.{name}",
+                f"{contract.table} has no such delivered column",
+                "correct the layout or the contract",
             )
 
 
@@ -110,11 +115,16 @@ def source_codes(column: Column, layout: Layout, codes: CodeLists) -> dict[str, 
     """Source code -> canonical value for one coded column; raises ConfigurationError if nothing maps."""
     name = str(column.codes)
     if name not in codes:
-        raise ConfigurationError("config/codes", name, "no such code list", f"add it, or correct codes of {column.name}")
+        raise ConfigurationError(
+            "config/codes", name, "no such code list", f"add it, or correct codes of {column.name}"
+        )
     mapping = codes.mapping(name, layout.codes)
     if not mapping:
         raise ConfigurationError(
-            "config/codes", f"{name}.codings.{layout.codes}", "the list has no such coding", "add the coding or correct the layout"
+            "config/codes",
+            f"{name}.codings.{layout.codes}",
+            "the list has no such coding",
+            "add the coding or correct the layout",
         )
     return mapping
 
@@ -140,7 +150,9 @@ def date_pattern(form: str) -> tuple[str, dict[str, int]]:
         else:
             pattern, place, index = pattern + _escaped(form[index]), place + 1, index + 1
     if set(starts) != set(_DATE_PARTS):
-        raise ConfigurationError("layouts", f"dates: {form}", "a date form needs %Y, %m and %d once each", "write e.g. %Y-%m-%d")
+        raise ConfigurationError(
+            "layouts", f"dates: {form}", "a date form needs %Y, %m and %d once each", "write e.g. %Y-%m-%d"
+        )
     return pattern + "$", starts
 
 

@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from etl.contract.ddl import describe
 from etl.contract.model import Column, Contract, Contracts, Rule
 from etl.registry import CodeLists
 
@@ -61,8 +60,8 @@ def _column_row(kind: str, contract: Contract, column: Column) -> dict[str, str]
         "unit": column.unit or "",
         "privacy": column.privacy,
         "condition": "required" if column.required else "",
-        "zh": column.label.zh,
-        "en": describe(column),
+        "zh": "：".join(text.zh for text in (column.label, column.says) if text),
+        "en": ": ".join(text.en for text in (column.label, column.says) if text),
     }
 
 

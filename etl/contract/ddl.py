@@ -32,7 +32,8 @@ def create_table_sql(contract: Contract, schema: str) -> str:
 def _comments(contract: Contract, name: str) -> list[str]:
     tables = [f"COMMENT ON TABLE {name} IS {text_sql(_both(contract.says))}"]
     return tables + [
-        f"COMMENT ON COLUMN {name}.{quote(column.name)} IS {text_sql(describe(column))}" for column in contract.published
+        f"COMMENT ON COLUMN {name}.{quote(column.name)} IS {text_sql(describe(column))}"
+        for column in contract.published
     ]
 
 
@@ -54,7 +55,13 @@ def postgres_type(type_: str) -> str:
 
 def arrow_type(type_: str) -> pa.DataType:
     """The Arrow type of a field type."""
-    plain = {"text": pa.string(), "integer": pa.int32(), "bigint": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
+    plain = {
+        "text": pa.string(),
+        "integer": pa.int32(),
+        "bigint": pa.int64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+    }
     if type_ in plain:
         return plain[type_]
     precision, scale = type_.removeprefix("decimal(").removesuffix(")").split(",")
@@ -64,7 +71,10 @@ def arrow_type(type_: str) -> pa.DataType:
 def arrow_schema(contract: Contract) -> pa.Schema:
     """The published columns as Arrow fields; key columns are not nullable."""
     return pa.schema(
-        [pa.field(column.name, arrow_type(column.type), nullable=column.name not in contract.key) for column in contract.published]
+        [
+            pa.field(column.name, arrow_type(column.type), nullable=column.name not in contract.key)
+            for column in contract.published
+        ]
     )
 
 

@@ -50,11 +50,11 @@ class Evaluator:
     frame: pd.DataFrame
     types: Mapping[str, str]
 
-    def evaluate(self, node: exp.Expression) -> Value:
+    def evaluate(self, node: exp.Expr) -> Value:
         """The value of a node; every node of the language has a method."""
         return self._handler(node)(self, node)
 
-    def _handler(self, node: exp.Expression) -> Callable[[Evaluator, Any], Value]:
+    def _handler(self, node: exp.Expr) -> Callable[[Evaluator, Any], Value]:
         for kind, handler in _HANDLERS.items():
             if isinstance(node, kind):
                 return handler
@@ -108,7 +108,7 @@ class Evaluator:
         raw = self.frame[node.this.name + language.RAW].notna().to_numpy()
         return Value("truth", ~typed, typed | ~raw)
 
-    def _truth(self, node: exp.Expression) -> Value:
+    def _truth(self, node: exp.Expr) -> Value:
         value = self.evaluate(node)
         return Value("truth", np.False_, np.False_) if value.kind == "null" else value
 
@@ -134,7 +134,9 @@ class Evaluator:
         left, right = self.evaluate(node.this), self.evaluate(node.expression)
         sign = -1 if isinstance(node, exp.Sub) else 1
         if left.kind == "date":
-            return Value("date", left.data + np.asarray(sign * right.data).astype("timedelta64[D]"), left.known & right.known)
+            return Value(
+                "date", left.data + np.asarray(sign * right.data).astype("timedelta64[D]"), left.known & right.known
+            )
         left, right = _aligned(left, right)
         return Value("number", left.data + sign * right.data, left.known & right.known, left.scale)
 
@@ -239,7 +241,7 @@ def _aligned(left: Value, right: Value) -> tuple[Value, Value]:
     return Value("number", _roomy(left.data, factor) * factor, left.known, right.scale), right
 
 
-_COMPARISONS: Mapping[type[exp.Expression], Callable[[Any, Any], Any]] = {
+_COMPARISONS: Mapping[type[exp.Expr], Callable[[Any, Any], Any]] = {
     exp.EQ: lambda a, b: a == b,
     exp.NEQ: lambda a, b: a != b,
     exp.GT: lambda a, b: a > b,
@@ -249,12 +251,14 @@ _COMPARISONS: Mapping[type[exp.Expression], Callable[[Any, Any], Any]] = {
 }
 
 
-def _compare(kind: type[exp.Expression], left: Value, right: Value) -> Value:
+def _compare(kind: type[exp.Expr], left: Value, right: Value) -> Value:
     if "null" in (left.kind, right.kind):
         return Value("truth", np.False_, np.False_)
     left, right = _aligned(left, right)
     result = _COMPARISONS[kind](left.data, right.data)
-    truth = result.fillna(False).to_numpy(dtype=bool) if isinstance(result, pd.Series) else np.asarray(result, dtype=bool)
+    truth = (
+        result.fillna(False).to_numpy(dtype=bool) if isinstance(result, pd.Series) else np.asarray(result, dtype=bool)
+    )
     return Value("truth", truth, left.known & right.known)
 
 
@@ -268,7 +272,7 @@ def _add_months(days: np.ndarray, months: int) -> np.ndarray:
     day_of_month = days - month.astype("datetime64[D]")
     target = month + np.timedelta64(months, "M")
     last = (target + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D")
-    return np.minimum(target.astype("datetime64[D]") + day_of_month, last)
+    return np.asarray(np.minimum(target.astype("datetime64[D]") + day_of_month, last))
 
 
 def _objects(value: Value, rows: int) -> np.ndarray:
@@ -289,11 +293,11 @@ def _chosen(mask: np.ndarray, value: Value, other: Value, rows: int) -> Value:
 def _restored(kind: str, data: np.ndarray, known: np.ndarray, scale: int) -> Value:
     """Row-wise objects back as the column type of their kind."""
     if kind == "text":
-        return Value("text", pd.Series(np.where(known, data, None), dtype="str"), known)
+        return Value("text", pd.Series(data, dtype=object).where(known).astype("str"), known)
     if kind == "truth":
         return Value("truth", np.where(known, data, False).astype(bool), known)
     if kind == "date":
-        return Value("date", np.where(known, data, None).astype("datetime64[D]"), known)
+        return Value("date", np.where(known, data, np.datetime64("NaT")).astype("datetime64[D]"), known)
     return Value(kind, np.where(known, data, 0), known, scale)
 
 
@@ -341,7 +345,7 @@ def _resident_id_sex(value: Value) -> Value:
 
 
 def reads_as_date(cells: pd.Series, form: str) -> np.ndarray:
-    """Whether each cell is a real date written exactly in the form, from the year 1000 on (unique cells are read once)."""
+    """Whether each cell is a real date written exactly in the form, from the year 1000 on (each cell is read once)."""
     codes, unique = pd.factorize(cells)
     good = np.array([_is_date(str(cell), form) for cell in unique] + [True], dtype=bool)
     return np.asarray(good[codes])
@@ -363,7 +367,7 @@ _FUNCTIONS: Mapping[str, Callable[[Value], Value]] = {
     "resident_id_sex": _resident_id_sex,
 }
 
-_HANDLERS: Mapping[type[exp.Expression], Callable[[Evaluator, Any], Value]] = {
+_HANDLERS: Mapping[type[exp.Expr], Callable[[Evaluator, Any], Value]] = {
     exp.Paren: Evaluator.paren,
     exp.Column: Evaluator.column,
     exp.Literal: Evaluator.literal,

@@ -25,7 +25,7 @@ ROWS_SATISFY = "expect_rows_to_satisfy"
 UNEXPECTED_ROWS = "unexpected_rows_expectation"
 READS_AS_DATE = "reads_as_date"
 _SEVERITIES = {"reject_file": "critical", "reject_row": "critical", "warn": "warning", "shadow": "info"}
-_ORDERED: Mapping[type[exp.Expression], tuple[bool, bool]] = {
+_ORDERED: Mapping[type[exp.Expr], tuple[bool, bool]] = {
     exp.GT: (True, False),
     exp.GTE: (True, True),
     exp.LT: (False, False),
@@ -99,7 +99,11 @@ def _expectation(given: _Delivery, rule: Rule) -> tuple[str, dict[str, Any]]:
 def _readable(column: Column, layout: Layout) -> tuple[str, dict[str, Any]]:
     raw = column.name + RAW
     if column.type == "date":
-        return ROWS_SATISFY, {"column_list": [raw, column.name], "condition": f"{READS_AS_DATE} {layout.dates}", "types": {}}
+        return ROWS_SATISFY, {
+            "column_list": [raw, column.name],
+            "condition": f"{READS_AS_DATE} {layout.dates}",
+            "types": {},
+        }
     if column.type == "boolean":
         return "expect_column_values_to_be_in_set", {"column": raw, "value_set": ["0", "1", "false", "true"]}
     if column.decimal is None:
@@ -111,14 +115,14 @@ def _readable(column: Column, layout: Layout) -> tuple[str, dict[str, Any]]:
     return "expect_column_values_to_match_regex_list", {"column": raw, "regex_list": [pattern, fits], "match_on": "all"}
 
 
-def _condition(given: _Delivery, rule: Rule, tree: exp.Expression) -> tuple[str, dict[str, Any]]:
+def _condition(given: _Delivery, rule: Rule, tree: exp.Expr) -> tuple[str, dict[str, Any]]:
     found = _membership(tree) or _against_literal(given.contract, tree) or _pair(given.contract, tree)
     if found is not None and found[1].get("column") not in given.far_dates:
         return found
     return ROWS_SATISFY, rows_satisfy(given.contract, rule, tree)
 
 
-def rows_satisfy(contract: Contract, rule: Rule, tree: exp.Expression) -> dict[str, Any]:
+def rows_satisfy(contract: Contract, rule: Rule, tree: exp.Expr) -> dict[str, Any]:
     """Arguments of the general expectation: the condition as text, its columns (at least two) and their types."""
     names = [name for name in rule.columns if name in contract.columns]
     raws = [name + RAW for name in names if contract.columns[name].can_fail_to_cast]
@@ -133,7 +137,7 @@ def staged_field_type(column: Column) -> str:
     return "decimal({},{})".format(*column.staged_decimal) if column.staged_decimal else column.type
 
 
-def _membership(tree: exp.Expression) -> tuple[str, dict[str, Any]] | None:
+def _membership(tree: exp.Expr) -> tuple[str, dict[str, Any]] | None:
     """`column IN (texts)` and `column = text`."""
     if isinstance(tree, exp.In) and isinstance(tree.this, exp.Column):
         return _in_set(tree.this.name, tree.expressions)
@@ -142,13 +146,13 @@ def _membership(tree: exp.Expression) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _in_set(column: str, options: Sequence[exp.Expression]) -> tuple[str, dict[str, Any]] | None:
+def _in_set(column: str, options: Sequence[exp.Expr]) -> tuple[str, dict[str, Any]] | None:
     if not options or not all(isinstance(option, exp.Literal) and option.is_string for option in options):
         return None
     return "expect_column_values_to_be_in_set", {"column": column, "value_set": [option.name for option in options]}
 
 
-def _against_literal(contract: Contract, tree: exp.Expression) -> tuple[str, dict[str, Any]] | None:
+def _against_literal(contract: Contract, tree: exp.Expr) -> tuple[str, dict[str, Any]] | None:
     """`column >= literal` and its kin, `BETWEEN`, two bounds joined by AND, `column = date`."""
     bounds: dict[str, Any] = {}
     parts = _parts(tree)
@@ -161,7 +165,7 @@ def _against_literal(contract: Contract, tree: exp.Expression) -> tuple[str, dic
     return "expect_column_values_to_be_between", {"column": column.name, **bounds}
 
 
-def _parts(tree: exp.Expression) -> list[exp.Expression]:
+def _parts(tree: exp.Expr) -> list[exp.Expr]:
     if isinstance(tree, exp.And):
         return [*_parts(tree.this), *_parts(tree.expression)]
     if isinstance(tree, exp.Between):
@@ -172,7 +176,7 @@ def _parts(tree: exp.Expression) -> list[exp.Expression]:
     return [tree]
 
 
-def _bound_into(bounds: dict[str, Any], part: exp.Expression) -> bool:
+def _bound_into(bounds: dict[str, Any], part: exp.Expr) -> bool:
     """Add one comparison with a literal to the bounds; False when it is something else."""
     if not isinstance(part, (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.EQ)) or not isinstance(part.this, exp.Column):
         return False
@@ -190,9 +194,9 @@ def _bound_into(bounds: dict[str, Any], part: exp.Expression) -> bool:
     return True
 
 
-def _literal_value(node: exp.Expression) -> float | str | None:
+def _literal_value(node: exp.Expr) -> float | str | None:
     if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal):
-        return f"{date.fromisoformat(node.this.name)}T00:00:00"   # a bare date would not compare with pandas' instants
+        return f"{date.fromisoformat(node.this.name)}T00:00:00"  # a bare date would not compare with pandas' instants
     negative = isinstance(node, exp.Neg)
     plain = node.this if negative else node
     if not isinstance(plain, exp.Literal) or plain.is_string:
@@ -201,7 +205,7 @@ def _literal_value(node: exp.Expression) -> float | str | None:
     return int(number) if number == number.to_integral_value() else float(number)
 
 
-def _pair(contract: Contract, tree: exp.Expression) -> tuple[str, dict[str, Any]] | None:
+def _pair(contract: Contract, tree: exp.Expr) -> tuple[str, dict[str, Any]] | None:
     """`a > b` and its kin, `a = b`, over two columns of one type."""
     sides = (tree.this, tree.args.get("expression"))
     if not all(isinstance(side, exp.Column) for side in sides):

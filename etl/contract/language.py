@@ -24,7 +24,7 @@ RAW = "__raw"
 VALID = "__valid"
 Literal = str | int | Decimal | date
 
-_ALLOWED: tuple[type[exp.Expression], ...] = (
+_ALLOWED: tuple[type[exp.Expr], ...] = (
     exp.And, exp.Or, exp.Not, exp.Paren, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In, exp.Is,
     exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.DPipe,
     exp.Substring, exp.Length, exp.Upper, exp.Lower, exp.Coalesce, exp.RegexpLike, exp.Case, exp.If, exp.Cast,
@@ -48,7 +48,7 @@ FUNCTIONS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def parse(text: str) -> exp.Expression:
+def parse(text: str) -> exp.Expr:
     """The tree of one check; raises ValueError saying what is not understood."""
     try:
         tree = sqlglot.parse_one(text, dialect=DIALECT)
@@ -59,7 +59,7 @@ def parse(text: str) -> exp.Expression:
     return tree
 
 
-def _require_allowed(node: exp.Expression) -> None:
+def _require_allowed(node: exp.Expr) -> None:
     if not isinstance(node, _ALLOWED):
         raise ValueError(f"{node.key.upper()} is not part of the language of checks")
     if isinstance(node, exp.Anonymous) and str(node.this).lower() not in FUNCTIONS:
@@ -70,18 +70,18 @@ def _require_allowed(node: exp.Expression) -> None:
         raise ValueError(f"{node.sql(dialect=DIALECT)} names a table; write the column alone")
 
 
-def names(tree: exp.Expression) -> list[str]:
+def names(tree: exp.Expr) -> list[str]:
     """Every name of the tree once, in the order of the text; `x__raw` counts as `x`."""
     found = (column.name.removesuffix(RAW) for column in tree.find_all(exp.Column, bfs=False))
     return list(dict.fromkeys(found))
 
 
-def column_names(tree: exp.Expression) -> list[str]:
+def column_names(tree: exp.Expr) -> list[str]:
     """The names that are columns, that is neither context nor facts of the delivery."""
     return [name for name in names(tree) if name not in (*SCALARS, *LISTS, *DELIVERY_FACTS)]
 
 
-def literal(value: Literal) -> exp.Expression:
+def literal(value: Literal) -> exp.Expr:
     """A properly escaped literal."""
     if isinstance(value, date):
         return exp.cast(exp.Literal.string(value.isoformat()), "date")
@@ -98,19 +98,19 @@ def text_sql(value: str) -> str:
     return exp.Literal.string(value).sql(dialect=DIALECT)
 
 
-def bind(tree: exp.Expression, context: Context) -> exp.Expression:
+def bind(tree: exp.Expr, context: Context) -> exp.Expr:
     """A copy of the tree in which the names of the context are literals."""
     return tree.transform(lambda node: _bound(node, context))
 
 
-def bind_facts(tree: exp.Expression, facts: Mapping[str, Literal]) -> exp.Expression:
+def bind_facts(tree: exp.Expr, facts: Mapping[str, Literal]) -> exp.Expr:
     """A copy of the tree in which the facts of a delivery (rows read, rows rejected …) are literals."""
     return tree.transform(
         lambda node: literal(facts[node.name]) if isinstance(node, exp.Column) and node.name in facts else node
     )
 
 
-def _bound(node: exp.Expression, context: Context) -> exp.Expression:
+def _bound(node: exp.Expr, context: Context) -> exp.Expr:
     if isinstance(node, exp.In):
         return _bound_in(node, context)
     if isinstance(node, exp.Column) and node.name in SCALARS:
@@ -118,7 +118,7 @@ def _bound(node: exp.Expression, context: Context) -> exp.Expression:
     return node
 
 
-def _bound_in(node: exp.In, context: Context) -> exp.Expression:
+def _bound_in(node: exp.In, context: Context) -> exp.Expr:
     named = [node.args["field"]] if node.args.get("field") else node.expressions
     if len(named) != 1 or not isinstance(named[0], exp.Column) or named[0].name not in LISTS:
         return node
@@ -128,7 +128,7 @@ def _bound_in(node: exp.In, context: Context) -> exp.Expression:
     return exp.In(this=node.this, expressions=[literal(value) for value in values])
 
 
-def compile_sql(tree: exp.Expression, *, guarded: Collection[str] = (), validated: Collection[str] = ()) -> str:
+def compile_sql(tree: exp.Expr, *, guarded: Collection[str] = (), validated: Collection[str] = ()) -> str:
     """A bound tree as DuckDB SQL.
 
     `guarded` columns may be NULL although a cell was delivered (the cast failed): IS NULL over them is unknown then.
@@ -137,7 +137,7 @@ def compile_sql(tree: exp.Expression, *, guarded: Collection[str] = (), validate
     return tree.transform(lambda node: _compiled(node, guarded, validated)).sql(dialect=DIALECT)
 
 
-def _compiled(node: exp.Expression, guarded: Collection[str], validated: Collection[str]) -> exp.Expression:
+def _compiled(node: exp.Expr, guarded: Collection[str], validated: Collection[str]) -> exp.Expr:
     if isinstance(node, exp.Is) and isinstance(node.this, exp.Column) and node.this.name in guarded:
         return _guarded_is_null(node.this.name)
     if isinstance(node, exp.Anonymous):
@@ -145,20 +145,20 @@ def _compiled(node: exp.Expression, guarded: Collection[str], validated: Collect
     return node
 
 
-def _guarded_is_null(name: str) -> exp.Expression:
+def _guarded_is_null(name: str) -> exp.Expr:
     typed, raw = quote(name), quote(name + RAW)
     case = f"CASE WHEN NOT {typed} IS NULL THEN FALSE WHEN {raw} IS NULL THEN TRUE END"
     return _opaque(case)
 
 
-def _function(node: exp.Anonymous, validated: Collection[str]) -> exp.Expression:
+def _function(node: exp.Anonymous, validated: Collection[str]) -> exp.Expr:
     function, argument = str(node.this).lower(), node.expressions[0]
     if function == "resident_id_is_valid" and isinstance(argument, exp.Column) and argument.name in validated:
         return _opaque(quote(argument.name + VALID))
     return _opaque(FUNCTIONS[function](argument.sql(dialect=DIALECT)))
 
 
-def _opaque(sql: str) -> exp.Expression:
+def _opaque(sql: str) -> exp.Expr:
     """SQL text as a leaf that the transformation does not enter again."""
     return exp.Var(this=f"({sql})")
 

@@ -1,4 +1,4 @@
-"""What a supplier reads when a fact of a column is broken, built from the column's label; a contract may override it."""
+"""What a supplier reads when a fact of a column is broken, from the column's label unless overridden."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ _FIX: Mapping[str, tuple[str, str]] = {
     ),
     "unique": ("请只保留一行，或更正编号", "keep one row, or correct the number"),
     "key": ("请检查生成该表的 SQL", "check the SQL that computes the table"),
-    "reference": ("请检查生成该表的 SQL 和被引用的表", "check the SQL that computes the table and the table it refers to"),
+    "reference": (
+        "请检查生成该表的 SQL 和被引用的表",
+        "check the SQL that computes the table and the table it refers to",
+    ),
 }
 
 

@@ -35,7 +35,12 @@ Action = Literal["reject_file", "reject_row", "warn", "shadow"]
 FactKind = Literal["required", "type", "codes", "min", "max", "range", "pattern", "check", "unique"]
 Stage = Literal["delivery", "release"]
 _TYPE = r"^(text|integer|bigint|boolean|date|decimal\([1-9][0-9]?,[0-9]{1,2}\))$"
-_FAMILY_OF: Mapping[str, Family] = {"min": "validity", "max": "validity", "range": "validity", "resident_id": "validity"}
+_FAMILY_OF: Mapping[str, Family] = {
+    "min": "validity",
+    "max": "validity",
+    "range": "validity",
+    "resident_id": "validity",
+}
 
 
 def _bilingual(value: object) -> object:
@@ -99,8 +104,8 @@ class ColumnEntry(Strict):
     unique: bool = False
     token: Token | None = None
     publish_as: PublishAs | None = None
-    rules: dict[FactKind, str] = {}
-    texts: dict[FactKind, FactTexts] = {}
+    rules: dict[FactKind, str] = ModelField(default_factory=dict)
+    texts: dict[FactKind, FactTexts] = ModelField(default_factory=dict)
 
 
 class RuleEntry(Strict):
@@ -111,7 +116,7 @@ class RuleEntry(Strict):
     action: Action
     check: str | None = None
     expect: str | None = ModelField(default=None, pattern=r"^expect_[a-z_]+$")
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = ModelField(default_factory=dict)
     at: Stage | None = None
     clause: str | None = None
     from_: PeriodField | None = ModelField(default=None, alias="from")
@@ -138,8 +143,8 @@ class ContractEntry(Strict):
     key: list[str] = ModelField(min_length=1)
     partition_by: str | None = None
     columns: dict[str, ColumnEntry | None]
-    references: list[Reference] = []
-    rules: list[RuleEntry] = []
+    references: list[Reference] = ModelField(default_factory=list)
+    rules: list[RuleEntry] = ModelField(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,7 @@ class Rule:
     reference: Reference | None = None
 
     @cached_property
-    def tree(self) -> exp.Expression:
+    def tree(self) -> exp.Expr:
         """The condition as a tree of the language of checks."""
         if self.sql is None:
             raise ValueError(f"rule {self.id} has no condition")
@@ -337,7 +342,9 @@ class Contracts(Mapping[str, Contract]):
         for contract in self.tables.values():
             if contract.dataset == dataset:
                 return contract
-        raise ConfigurationError("expectations", dataset, "no contract has this dataset", f"add `dataset: {dataset}` to one")
+        raise ConfigurationError(
+            "expectations", dataset, "no contract has this dataset", f"add `dataset: {dataset}` to one"
+        )
 
 
 def load_contracts(folders: Sequence[Path]) -> Contracts:
@@ -395,7 +402,10 @@ def _resolved(
     for needed in (name, *published):
         if needed not in fields:
             raise ConfigurationError(
-                path, f"columns.{name}", f"unknown field {needed!r}", f"describe it in {FIELDS_FILE} or correct the name"
+                path,
+                f"columns.{name}",
+                f"unknown field {needed!r}",
+                f"describe it in {FIELDS_FILE} or correct the name",
             )
     derived = facts.derived if facts.derived is not None else entry.dataset is None
     return _column(name, facts, fields[name], derived=derived)
@@ -436,7 +446,10 @@ def _fact_rules(contract: Contract, column: Column) -> Iterator[Rule]:
     unknown = set(facts.rules) - set(_facts_present(column))
     if unknown:
         raise ConfigurationError(
-            contract.path, f"columns.{name}.rules.{sorted(unknown)[0]}", "the column has no such fact", "add the fact or drop the id"
+            contract.path,
+            f"columns.{name}.rules.{sorted(unknown)[0]}",
+            "the column has no such fact",
+            "add the fact or drop the id",
         )
     for kind, sql in _facts_present(column).items():
         texts = facts.texts.get(kind, FactTexts())  # type: ignore[call-overload]
@@ -502,7 +515,9 @@ def _columns_of(contract: Contract, key: str, sql: str | None, first: str = "") 
         raise ConfigurationError(contract.path, key, str(error), "write it in the language of checks") from None
     for name in named:
         if name not in contract.columns:
-            raise ConfigurationError(contract.path, key, f"unknown column {name!r}", "correct the name or add the column")
+            raise ConfigurationError(
+                contract.path, key, f"unknown column {name!r}", "correct the name or add the column"
+            )
     return tuple(dict.fromkeys((first, *named) if first else named))
 
 
@@ -553,10 +568,14 @@ def _written_columns(contract: Contract, key: str, entry: RuleEntry, stage: Stag
     columns = _columns_of(contract, key, entry.check)
     for name in columns:
         if contract.columns[name].derived:
-            raise ConfigurationError(contract.path, key, f"{name!r} is not delivered", "use delivered columns, or at: release")
+            raise ConfigurationError(
+                contract.path, key, f"{name!r} is not delivered", "use delivered columns, or at: release"
+            )
     facts = set(language.names(language.parse(entry.check))) & set(DELIVERY_FACTS)
     if facts and entry.family != "macro":
-        raise ConfigurationError(contract.path, key, f"{sorted(facts)[0]!r} is a fact of the delivery", "use family: macro")
+        raise ConfigurationError(
+            contract.path, key, f"{sorted(facts)[0]!r} is a fact of the delivery", "use family: macro"
+        )
     return columns
 
 
@@ -566,7 +585,9 @@ def _expected_columns(contract: Contract, key: str, kwargs: Mapping[str, Any]) -
     known = {*contract.columns, *(column.name for column in contract.published)}
     for name in named:
         if name not in known:
-            raise ConfigurationError(contract.path, key, f"unknown column {name!r}", "correct the name or add the column")
+            raise ConfigurationError(
+                contract.path, key, f"unknown column {name!r}", "correct the name or add the column"
+            )
     return tuple(named)
 
 
@@ -589,7 +610,10 @@ def _check_unique_ids(contracts: Any) -> None:
         for rule in contract.rules:
             if rule.id in seen:
                 raise ConfigurationError(
-                    contract.path, f"rules.{rule.id}", f"rule id used twice (also in {seen[rule.id].path.name})", "choose another id"
+                    contract.path,
+                    f"rules.{rule.id}",
+                    f"rule id used twice (also in {seen[rule.id].path.name})",
+                    "choose another id",
                 )
             seen[rule.id] = contract
 
@@ -610,14 +634,18 @@ def _check_reference(contract: Contract, reference: Reference, tables: Mapping[s
     for owner, names in ((contract, reference.columns), (tables[reference.table], reference.to)):
         unknown = sorted(set(names) - {column.name for column in owner.published})
         if unknown:
-            raise ConfigurationError(contract.path, key, f"{owner.table} has no column {unknown[0]!r}", "correct the name")
+            raise ConfigurationError(
+                contract.path, key, f"{owner.table} has no column {unknown[0]!r}", "correct the name"
+            )
 
 
 def ruleset_checksum(contract: Contract, codes: CodeLists) -> str:
     """32 hexadecimal digits that change when a column, a rule or a code list the contract uses changes."""
     lists = {column.codes: codes.lists[column.codes] for column in contract.columns.values() if column.codes}
     content = {
-        "columns": {name: [column.type, column.facts.model_dump(mode="json")] for name, column in contract.columns.items()},
+        "columns": {
+            name: [column.type, column.facts.model_dump(mode="json")] for name, column in contract.columns.items()
+        },
         "rules": [_rule_content(rule) for rule in contract.rules],
         "codes": lists,
     }
@@ -626,4 +654,14 @@ def ruleset_checksum(contract: Contract, codes: CodeLists) -> str:
 
 
 def _rule_content(rule: Rule) -> list[Any]:
-    return [rule.id, rule.action, rule.kind, rule.sql, rule.at, str(rule.since), str(rule.until), rule.expect, rule.kwargs]
+    return [
+        rule.id,
+        rule.action,
+        rule.kind,
+        rule.sql,
+        rule.at,
+        str(rule.since),
+        str(rule.until),
+        rule.expect,
+        rule.kwargs,
+    ]

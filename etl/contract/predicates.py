@@ -38,7 +38,9 @@ _ORIGIN = {"_delivery": "VARCHAR", "_member": "VARCHAR", "_row": "BIGINT"}
 def active_rules(contract: Contract, layout: Layout, context: Context) -> list[Rule]:
     """Row rules that are in force in the month and whose columns the layout delivers."""
     present = set(layout.canonical)
-    return [rule for rule in contract.row_rules if rule.applies_in(context.period_start) and present >= set(rule.columns)]
+    return [
+        rule for rule in contract.row_rules if rule.applies_in(context.period_start) and present >= set(rule.columns)
+    ]
 
 
 def unchecked_rules(contract: Contract, layout: Layout) -> list[str]:
@@ -101,7 +103,9 @@ def _kept(contract: Contract) -> Iterable[tuple[str, str]]:
             yield column.name, column.type
 
 
-def accepted_select(contract: Contract, context: Context, *, relation: str = "typed", findings: str = "findings") -> str:
+def accepted_select(
+    contract: Contract, context: Context, *, relation: str = "typed", findings: str = "findings"
+) -> str:
     """SQL giving ACCEPTED: rows without a rejecting finding, without identity; needs $token_inner, $token_outer."""
     items = [f"{text_sql(context.supplier)} AS supplier"]
     items += [_accepted_item(contract, column, context) for column in contract.delivered if _is_kept(column)]
@@ -147,9 +151,13 @@ def rejected_columns(contract: Contract) -> dict[str, str]:
     return {"supplier": "VARCHAR", **tokens, "_delivery": "VARCHAR"}
 
 
-def rejected_select(contract: Contract, context: Context, *, relation: str = "typed", findings: str = "findings") -> str:
+def rejected_select(
+    contract: Contract, context: Context, *, relation: str = "typed", findings: str = "findings"
+) -> str:
     """SQL giving REJECTED: whom the rejected rows are about, as tokens (NULL where the cell is blank)."""
-    items = [_token_item(column.name, column.token, context) for column in contract.delivered if column.token is not None]
+    items = [
+        _token_item(column.name, column.token, context) for column in contract.delivered if column.token is not None
+    ]
     return (
         f"SELECT {', '.join([f'{text_sql(context.supplier)} AS supplier', *items, '_delivery'])}\n"
         f"FROM {relation} AS typed_row\nWHERE {_has_rejection(contract, findings)}\nORDER BY _member, _row"
@@ -180,10 +188,16 @@ def macro_select(contract: Contract, accept: Accept, *, rows_read: int, rows_rej
 
     Fewer rows than the feed's minimum refuse the file; every other break has the action of its rule.
     """
-    facts = {"rows_read": rows_read, "rows_rejected": rows_rejected, "max_rejected_share": Decimal(str(accept.max_rejected_share))}
+    facts: dict[str, language.Literal] = {
+        "rows_read": rows_read,
+        "rows_rejected": rows_rejected,
+        "max_rejected_share": Decimal(str(accept.max_rejected_share)),
+    }
     rules = [rule for rule in contract.macro_rules if rule.applies_in(context.period_start)]
     breaks = [item for rule in rules for item in _macro_breaks(rule, accept, facts)]
-    branches = [f"SELECT {text_sql(rule)} AS rule, {text_sql(action)} AS action WHERE {sql}" for rule, action, sql in breaks]
+    branches = [
+        f"SELECT {text_sql(rule)} AS rule, {text_sql(action)} AS action WHERE {sql}" for rule, action, sql in breaks
+    ]
     return "\nUNION ALL\n".join(branches or ["SELECT NULL AS rule, NULL AS action WHERE FALSE"])
 
 

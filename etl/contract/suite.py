@@ -165,16 +165,23 @@ def _rows_satisfy() -> Any:
         multicolumn_condition_partial,
     )
 
-    class RowsSatisfy(MulticolumnMapMetricProvider):  # type: ignore[misc]
+    class RowsSatisfy(MulticolumnMapMetricProvider):
         condition_metric_name = "multicolumn_values.rows_satisfy"
-        condition_domain_keys = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
+        condition_domain_keys = (
+            "batch_id",
+            "table",
+            "column_list",
+            "row_condition",
+            "condition_parser",
+            "ignore_row_if",
+        )
         condition_value_keys = ("condition", "types")
 
         @multicolumn_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
         def _pandas(cls, column_list: Any, condition: str, types: Mapping[str, str], **_: Any) -> Any:  # noqa: N805
             return _satisfied(column_list, condition, types)
 
-    class ExpectRowsToSatisfy(MulticolumnMapExpectation):  # type: ignore[misc]
+    class ExpectRowsToSatisfy(MulticolumnMapExpectation):
         """Expect a condition over several columns to be true or unknown in every row."""
 
         condition: str
@@ -266,7 +273,11 @@ def _far_dates(typed: pa.Table, contract: Contract) -> list[str]:
     low, high = _NANOSECOND_YEARS
     names = [column.name for column in contract.delivered if column.type == "date"]
     extremes = {name: pc.min_max(pc.year(typed[name])).as_py() for name in names}
-    return [name for name, seen in extremes.items() if seen["min"] is not None and not low <= seen["min"] <= seen["max"] <= high]
+    return [
+        name
+        for name, seen in extremes.items()
+        if seen["min"] is not None and not low <= seen["min"] <= seen["max"] <= high
+    ]
 
 
 def _frame(typed: pa.Table, contract: Contract, specs: Sequence[Spec]) -> Any:

@@ -26,7 +26,7 @@ def _standing_sql(version: HouseholdVersion) -> str:
     )
     return (
         "SELECT s.household_key, s.town_code, s.village_code, s.score, s.not_rated_reason, s.veto_ids, s.input_state, "
-        "s.computed_rank, s.first_adverse_bank, s.last_adverse_bank, "
+        "s.computed_rank, "
         f"s.{version.single_source_fall.block}_points AS source_points, "
         f"{rank_of_grade_sql(version.grades, 'coalesce(own.effective_grade, former.effective_grade)')} AS standing_rank, "
         f"{before}\nFROM household_scores AS s\n"
@@ -37,13 +37,17 @@ def _standing_sql(version: HouseholdVersion) -> str:
 
 
 def deep_falls_sql(version: HouseholdVersion) -> str:
-    """SELECT of `deep_falls`: households that fall deep, with last month's points of the block that can be single-source."""
+    """SELECT of `deep_falls`: households that fall deep because of what one bank alone reports (arrears, bad loans), with
+    that bank and last month's points of the block."""
     return (
-        "SELECT f.household_key, CAST(sum(p.points) AS DECIMAL(7,2)) AS source_points_before\n"
+        "SELECT f.household_key, l.first_adverse_bank AS bank_code, "
+        "CAST(sum(p.points) AS DECIMAL(7,2)) AS source_points_before\n"
         f"FROM (\n{_standing_sql(version)}\n) AS f\n"
+        "INNER JOIN feature_loans AS l "
+        "ON l.household_key = f.household_key AND l.first_adverse_bank = l.last_adverse_bank\n"
         "INNER JOIN previous_core_household_points AS p ON p.household_key = f.household_key_before\n"
         f"WHERE p.block = {text(version.single_source_fall.block)} AND {_is_deep(version, 'computed_rank')}\n"
-        "GROUP BY f.household_key"
+        "GROUP BY f.household_key, l.first_adverse_bank"
     )
 
 
@@ -80,20 +84,19 @@ def _with_falls(version: HouseholdVersion) -> str:
         f"c.household_key IS NOT NULL AS is_confirmed\nFROM (\n{_standing_sql(version)}\n) AS s\n"
         "LEFT JOIN deep_falls AS f ON f.household_key = s.household_key\n"
         "LEFT JOIN (SELECT DISTINCT household_key, bank_code FROM bank_confirmations) AS c "
-        "ON c.household_key = s.household_key AND c.bank_code = s.first_adverse_bank"
+        "ON c.household_key = f.household_key AND c.bank_code = f.bank_code"
     )
 
 
 def _hold_reason(version: HouseholdVersion) -> str:
     """Why the previous effective grade stays; NULL where the computed grade takes effect.
 
-    A fall rests on one bank when only that bank reports arrears or bad loans and, with last month's points of its block,
-    the fall would not be deep; it stays on hold in later months until the bank confirms or the fall is gone.
+    A deep fall rests on one bank when, with last month's points of its block, it would not be deep; it stays on hold in
+    later months until the bank confirms or the fall is gone.
     """
     hold = version.single_source_fall.hold
-    one_bank = "first_adverse_bank = last_adverse_bank"
     rests = f"(NOT {_is_deep(version, 'rank_without_source')} OR hold_reason_before = {text(AWAITING_BANK)})"
-    waits = f"{'TRUE' if hold else 'FALSE'} AND {_is_deep(version, 'computed_rank')} AND {one_bank} AND {rests} AND NOT is_confirmed"
+    waits = f"{'TRUE' if hold else 'FALSE'} AND rank_without_source IS NOT NULL AND {rests} AND NOT is_confirmed"
     rises = "input_state <> 'complete' AND computed_rank < standing_rank"
     return f"CASE WHEN {rises} THEN {text(AWAITING_INPUT)} WHEN {waits} THEN {text(AWAITING_BANK)} END"
 

@@ -32,13 +32,16 @@ HELD_EVIDENCE = "core_household_points of the previous period"
 
 @dataclass(frozen=True)
 class Measured:
-    """How one indicator's value, state and evidence are read: expressions, and the relation to join if not fused."""
+    """How one indicator's value, state and evidence are read: expressions, and the relation to join if not fused.
+
+    `evidence` is evaluated when points are written, over the columns `named` that household_scores keeps for it.
+    """
 
     indicator: Indicator
     value: str
     state: str
     evidence: str
-    evidence_is_constant: bool
+    named: tuple[str, ...]
     joined: str | None
 
 
@@ -55,8 +58,7 @@ def number(value: Decimal) -> str:
 def scores_sql(policies: Policies, models: Mapping[str, Model]) -> str:
     """SELECT of `household_scores`, ordered by household_key.
 
-    Columns: household_key, former_household_key, town_code, village_code, first_adverse_bank, last_adverse_bank,
-    not_rated_reason, veto_ids, input_state, score, <block>_points, <block>_input_state, computed_rank (1 = best), and per
+    Columns: household_key, former_household_key, town_code, village_code, not_rated_reason, veto_ids, input_state, score, <block>_points, <block>_input_state, computed_rank (1 = best), and per
     indicator <id>_value, <id>_band, <id>_points, <id>_evidence (only where it differs from row to row).
     Raises ConfigurationError for an indicator without SQL, a condition over an unknown column, or a block whose
     `<block>_input_state` the features lack.
@@ -158,10 +160,11 @@ def _measure(indicator: Indicator, models: Mapping[str, Model], path: str) -> Me
     if not _is_projection(query):
         joined = f"x_{indicator.id}"
         state = f"coalesce({joined}.state, 'missing')"
-        return Measured(indicator, f"{joined}.value", state, f"{joined}.evidence", False, model.sql)
-    value, state, evidence = (found[name].unalias() for name in COLUMNS[1:])
-    constant = not list(evidence.find_all(exp.Column))
-    return Measured(indicator, *(part.sql(dialect=DIALECT) for part in (value, state, evidence)), constant, None)
+        evidence = f"{indicator.id}_evidence"
+        return Measured(indicator, f"{joined}.value", state, evidence, (evidence,), model.sql)
+    value, state, shown = (found[name].unalias() for name in COLUMNS[1:])
+    named = tuple(dict.fromkeys(column.name for column in shown.find_all(exp.Column)))
+    return Measured(indicator, *(part.sql(dialect=DIALECT) for part in (value, state, shown)), named, None)
 
 
 def _is_projection(query: exp.Expression) -> bool:
@@ -173,7 +176,7 @@ def _is_projection(query: exp.Expression) -> bool:
 def _measured_sql(version: HouseholdVersion, measured: Sequence[Measured], features: str) -> str:
     """Value, state and evidence of every indicator, with what decides whether the household is rated at all."""
     columns = [
-        "household_key", "former_household_key", "town_code", "village_code", "first_adverse_bank", "last_adverse_bank",
+        "household_key", "former_household_key", "town_code", "village_code",
         *(f"{block}_input_state" for block in version.blocks),
         f"CASE {' '.join(f'WHEN {entry.when} THEN {text(entry.reason)}' for entry in version.not_rated)} END AS excluded",
         *(f"coalesce({veto.when}, FALSE) AS veto_{veto.id}" for veto in version.veto),
@@ -181,14 +184,14 @@ def _measured_sql(version: HouseholdVersion, measured: Sequence[Measured], featu
     for entry in measured:
         if entry.joined is None:
             columns += [f"{entry.value} AS {entry.indicator.id}_value", f"{entry.state} AS {entry.indicator.id}_state"]
-            columns += [] if entry.evidence_is_constant else [f"{entry.evidence} AS {entry.indicator.id}_evidence"]
+            columns += [name for name in entry.named if name not in columns]
     fused = f"SELECT {', '.join(columns)} FROM (\n{features}\n) AS {FEATURES}"
     joined = [entry for entry in measured if entry.joined is not None]
     if not joined:
         return fused
     more = ", ".join(
         f"{entry.value} AS {entry.indicator.id}_value, {entry.state} AS {entry.indicator.id}_state, "
-        f"{entry.evidence} AS {entry.indicator.id}_evidence"
+        f"x_{entry.indicator.id}.evidence AS {entry.evidence}"
         for entry in joined
     )
     relations = " ".join(
@@ -262,7 +265,7 @@ def _settled(indicator: Indicator) -> str:
 
 def _summed(version: HouseholdVersion, source: str, measured: Sequence[Measured]) -> str:
     """Score, grade and vetoes; one row per household in the order of its key."""
-    kept = ", ".join(column for entry in measured for column in _kept_columns(entry))
+    kept = ", ".join(dict.fromkeys(column for entry in measured for column in _kept_columns(entry)))
     score = " + ".join(f"{entry.indicator.id}_points" for entry in measured)
     reason = f"coalesce(excluded, CASE WHEN ({score}) IS NULL THEN 'incomplete' END)"
     caps = "".join(
@@ -270,7 +273,7 @@ def _summed(version: HouseholdVersion, source: str, measured: Sequence[Measured]
     )
     columns = ", ".join(
         (
-            "household_key", "former_household_key", "town_code", "village_code", "first_adverse_bank", "last_adverse_bank",
+            "household_key", "former_household_key", "town_code", "village_code",
             f"{reason} AS not_rated_reason", f"{_veto_ids(version)} AS veto_ids", f"{_worst_state(version)} AS input_state",
             f"CAST({score} AS {POINTS}) AS score",
             *(f"{_block_sum(version, block)} AS {block}_points" for block in version.blocks),
@@ -290,8 +293,7 @@ def _summed(version: HouseholdVersion, source: str, measured: Sequence[Measured]
 def _kept_columns(entry: Measured) -> Iterator[str]:
     name = entry.indicator.id
     yield from (f"{name}_value", f"{name}_band", f"{name}_points")
-    if not entry.evidence_is_constant:
-        yield f"{name}_evidence"
+    yield from entry.named
 
 
 def _rank_of(version: HouseholdVersion, grade: str) -> int:
@@ -344,7 +346,6 @@ def _entry(entry: Measured, kinds: Mapping[str, str]) -> dict[str, str]:
     """One household's values for one indicator, by column."""
     indicator, name = entry.indicator, entry.indicator.id
     known = f"{name}_band >= 0 OR {name}_band = {LOWERED}"
-    evidence = entry.evidence if entry.evidence_is_constant else f"{name}_evidence"
     labels = {position: band.label for position, band in enumerate(indicator.bands)} | SPECIAL_BANDS
     states = {MISSING: "missing", NO_CONSENT: "no_consent", HELD: "withheld"}
     return {
@@ -355,7 +356,7 @@ def _entry(entry: Measured, kinds: Mapping[str, str]) -> dict[str, str]:
         "points": f"{name}_points",
         "max_points": f"CAST({number(indicator.max)} AS {POINTS})",
         "state": _chosen(f"{name}_band", states, kinds["state"], otherwise="present"),
-        "evidence": f"CASE {name}_band WHEN {HELD} THEN {text(HELD_EVIDENCE)} ELSE {evidence} END",
+        "evidence": f"CASE {name}_band WHEN {HELD} THEN {text(HELD_EVIDENCE)} ELSE {entry.evidence} END",
         "input_state": f"CAST({indicator.block}_input_state AS {kinds['input_state']})",
     }
 

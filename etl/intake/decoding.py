@@ -1,7 +1,7 @@
 """Decode a member's bytes strictly, fast enough not to be what a delivery waits for.
 
-GB18030 decoded as a whole costs more than everything else. But where delimiter and quote can never be the last byte of a
-character, cells may be split first and decoded after: each byte travels as the character of the same number (Latin-1),
+GB18030 decoded as a whole costs more than everything else. But where delimiter and quote can never be the last byte of
+a character, cells may be split first and decoded after: each byte travels as the character of the same number (Latin-1),
 and only columns with a byte above 0x7F are turned back and decoded, each distinct value once. A cell decodes exactly
 where the whole text would: delimiters, quotes and line ends are no legal continuation of a character.
 """
@@ -12,6 +12,7 @@ import codecs
 import io
 from typing import Final, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,7 +22,9 @@ from etl.registry import Layout
 
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _GB18030_MARK: Final = b"\x84\x31\x95\x33"
-_LINE_END = "\n"
+_LINE_END: Final = "\n"
+_LINE_FEED: Final = 10
+_RETURN: Final = 13
 
 
 class Decoding(Protocol):
@@ -31,7 +34,7 @@ class Decoding(Protocol):
 
     def feed(self, raw: bytes, *, is_last: bool) -> bytes: ...
 
-    def cell(self, text: str) -> str: ...
+    def cell(self, text: str, errors: str = "strict") -> str: ...
 
     def column(self, column: pa.StringArray) -> pa.StringArray: ...
 
@@ -51,7 +54,7 @@ class WholeText:
             octets, self._is_start = octets.removeprefix(_UTF8_MARK), False
         return octets
 
-    def cell(self, text: str) -> str:
+    def cell(self, text: str, errors: str = "strict") -> str:
         return text
 
     def column(self, column: pa.StringArray) -> pa.StringArray:
@@ -71,8 +74,8 @@ class SplitBytes:
             raw, self._is_start = raw.removeprefix(_GB18030_MARK), False
         return raw if raw.isascii() else raw.decode("latin-1").encode("utf-8")
 
-    def cell(self, text: str) -> str:
-        return text.encode("latin-1").decode("gb18030")
+    def cell(self, text: str, errors: str = "strict") -> str:
+        return text.encode("latin-1").decode("gb18030", errors)
 
     def column(self, column: pa.StringArray) -> pa.StringArray:
         if _is_ascii(column):
@@ -116,10 +119,12 @@ class Utf8Stream(io.RawIOBase):
     def __init__(self, raw: MeteredStream, decoding: Decoding, member: str) -> None:
         super().__init__()
         self._raw, self._decoding, self._member = raw, decoding, member
-        self._buffer = bytearray()
-        self._tail = b"\n"
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._at_end = False
         self._lines = 0
+        self._last_end = -1
+        self._ended_in_return = False
         self.has_blank_lines = False
 
     def readable(self) -> bool:
@@ -127,16 +132,17 @@ class Utf8Stream(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Exactly `size` bytes unless the text ends; pyarrow takes a short read for the whole rest of a line."""
-        while not self._at_end and (size < 0 or len(self._buffer) < size):
-            self._refill()
-        taken = bytes(self._buffer) if size < 0 else bytes(self._buffer[:size])
-        del self._buffer[: len(taken)]
+        text = self.peek(size)
+        taken, rest = (text, b"") if size < 0 else (text[:size], text[size:])
+        self._pieces, self._size = [rest], len(rest)
         return taken
 
     def peek(self, size: int) -> bytes:
-        while not self._at_end and len(self._buffer) < size:
+        """What is read next, at least `size` bytes of it unless the text ends (all of it if negative)."""
+        while not self._at_end and (size < 0 or self._size < size):
             self._refill()
-        return bytes(self._buffer[:size])
+        self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
 
     def _refill(self) -> None:
         raw = self._read_raw()
@@ -145,12 +151,24 @@ class Utf8Stream(io.RawIOBase):
         if b"\0" in text:
             line = self._line_of(text, text.index(b"\0"))
             raise broken(self._member, f"第 {line} 行含空字节（NUL）", f"line {line}: a NUL byte", "重新导出为纯文本")
-        seam = self._tail + text[:2]
-        blank = b"\n\n" in text or b"\n\r\n" in text or b"\n\n" in seam or b"\n\r\n" in seam
-        self.has_blank_lines = self.has_blank_lines or blank
-        self._lines += text.count(b"\n")
-        self._tail = (self._tail + text[-2:])[-2:]
-        self._buffer += text
+        self._note_lines(text)
+        self._pieces.append(text)
+        self._size += len(text)
+
+    def _note_lines(self, text: bytes) -> None:
+        """Count line ends and notice blank lines (two ends with nothing, or a carriage return, between them)."""
+        octets = np.frombuffer(text, dtype=np.uint8)
+        ends = np.flatnonzero(octets == _LINE_FEED)
+        if len(ends):
+            gaps = np.diff(ends, prepend=self._last_end)
+            after_return = octets[ends - 1] == _RETURN
+            if ends[0] == 0:
+                after_return[0] = self._ended_in_return
+            self.has_blank_lines |= bool(((gaps == 1) | ((gaps == 2) & after_return)).any())
+            self._last_end = int(ends[-1])
+        self._lines += len(ends)
+        self._last_end -= len(text)
+        self._ended_in_return = text.endswith(b"\r")
 
     def _read_raw(self) -> bytes:
         try:

@@ -22,6 +22,7 @@ from etl.intake.decoding import Decoding, Utf8Stream, decoding_for, undecodable
 from etl.intake.package import MeteredStream
 from etl.intake.strings import (
     MAX_BAD_LINES,
+    MAX_RAW_CHARACTERS,
     Readout,
     Rows,
     UnreadableError,
@@ -34,6 +35,7 @@ from etl.intake.strings import (
 from etl.registry import Feed, Layout
 
 BLOCK_BYTES: Final = 1 << 20
+MAX_BAD_CHARACTERS: Final = 64 << 20
 _HEADER_BYTES: Final = 1 << 16
 
 
@@ -49,6 +51,7 @@ class _Numbering:
         self._bad_breaks: list[int] = []
         self._broken_rows: list[tuple[Rows, Rows]] = []
         self.is_full = False
+        self._room = MAX_BAD_CHARACTERS
 
     def skip(self, row: pa_csv.InvalidRow) -> str:
         """pyarrow's handler: note the line and go on, up to a bound."""
@@ -57,7 +60,9 @@ class _Numbering:
             return "error"
         text = row.text.rstrip("\r\n")
         self.bad_rows.append(row.number)
-        self.bad_texts.append(text)
+        kept = text[:MAX_RAW_CHARACTERS] if self._room > 0 else ""
+        self._room -= len(kept)
+        self.bad_texts.append(kept)
         self._bad_breaks.append(text.count("\n"))
         return "skip"
 
@@ -143,7 +148,7 @@ def _columns(
 
 
 def _take_header(stream: Utf8Stream, member: str, layout: Layout) -> tuple[list[str], int]:
-    head = stream.peek(_HEADER_BYTES)
+    head = stream.peek(_HEADER_BYTES)[:_HEADER_BYTES]
     text = head.decode("utf-8", "ignore")
     taken: list[str] = []
     try:
@@ -276,7 +281,8 @@ def _conclude(
 
 
 def _line_text(text: str, line: int, member: str, decoding: Decoding) -> str:
+    is_cut = len(text) == MAX_RAW_CHARACTERS  # perhaps inside a character
     try:
-        return decoding.cell(text)
+        return decoding.cell(text, "ignore" if is_cut else "strict")
     except UnicodeDecodeError:
         raise undecodable(member, line, decoding) from None

@@ -319,5 +319,8 @@ class NoBasisRow(Base):
     supplier: Mapped[str] = mapped_column(comment="who delivered")
     token: Mapped[str | None] = mapped_column(comment="token of the row (loan_key, household_key, …)")
     purpose: Mapped[str] = mapped_column(comment="purpose there is no legal ground for")
+    delivery_id: Mapped[str | None] = mapped_column(comment="delivery the item came with")
+    member: Mapped[str | None] = mapped_column(comment="file inside the package")
+    row_no: Mapped[int | None] = mapped_column(comment="1-based data row in its member")
 
     __table_args__ = ({"schema": "audit", "comment": "items held back for want of a legal ground"},)

@@ -80,7 +80,7 @@ ANALYST: Final = "analyst"
 DELIVERY_COLUMNS: Final = ("delivery_id", "supplier", "dataset", "period")
 FINDING_COLUMNS: Final = ("member", "row_no", "rule", "family", "action", "column_name", "masked_key")
 UNMATCHED_COLUMNS: Final = ("period", "dataset", "supplier", "subject_kind", "token", "reason")
-NO_BASIS_COLUMNS: Final = ("period", "dataset", "supplier", "token", "purpose")
+NO_BASIS_COLUMNS: Final = ("period", "dataset", "supplier", "token", "purpose", "delivery_id", "member", "row_no")
 
 
 class Ledger:
@@ -324,7 +324,10 @@ class Ledger:
             return bulk.copy_rows(session.connection(), table, UNMATCHED_COLUMNS, unmatched, {"period": period})
 
     def save_no_basis(self, period: str, no_basis: pa.Table) -> int:
-        """Replace a month's items without legal ground. Columns: dataset, supplier, token, purpose."""
+        """Replace a month's items without legal ground.
+
+        Columns: dataset, supplier, token, purpose, delivery_id, member, row_no.
+        """
         with Session(self.engine) as session, session.begin():
             session.execute(delete(NoBasisRow).where(NoBasisRow.period == period))
             table = ("audit", "no_basis")

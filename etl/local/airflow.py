@@ -46,7 +46,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PARALLELISM = 4
 USER = "admin"
 CLOCK = "creditvillage_now"
-READY_SECONDS = 180.0
+READY_SECONDS = 300.0
 LEAVE_SECONDS = 20.0
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.3
@@ -539,11 +539,19 @@ class _Launch:
 
 def _alembic_version(database_url: str) -> str | None:
     """The migration the metadata database is at, None if it is empty."""
-    with psycopg.connect(database_url.replace("+psycopg", "", 1)) as connection:
+    with _connected(database_url) as connection:
         if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
             return None
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else None
+
+
+def _connected(database_url: str) -> psycopg.Connection[tuple[Any, ...]]:
+    try:
+        return psycopg.connect(database_url.replace("+psycopg", "", 1), connect_timeout=20)
+    except psycopg.OperationalError as error:
+        problem = " ".join(str(error).split())
+        raise AirflowError(f"Airflow's database cannot be reached: {problem} — is its server running?") from None
 
 
 # --- the REST API ---------------------------------------------------------------------------------------------------

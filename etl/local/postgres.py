@@ -113,12 +113,7 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Stop the server for everybody and forget `keep_up`; harmless if it is not running."""
-        if not self._folder.is_dir():
-            return
-        with self._exclusively():
-            self._keep_up_file.unlink(missing_ok=True)
-            self._hold.release()
-            self._shut_down()
+        self._end()
 
     def keep_up(self) -> None:
         """Leave the server running after the last holder has gone, until `stop`."""
@@ -136,7 +131,7 @@ class EmbeddedPostgres:
 
     def erase(self) -> None:
         """Stop the server and delete its data for good (tests and throw-away homes)."""
-        self.stop()
+        self._end("immediate")
         for folder in (self._server_folder, self._set_aside_folder, self._short_socket_folder):
             shutil.rmtree(folder, ignore_errors=True)
         self._identity_file.unlink(missing_ok=True)
@@ -324,12 +319,19 @@ class EmbeddedPostgres:
     def _last_words(self) -> str:
         return run_as(self._account, ["/usr/bin/tail", "-n", "3", str(self._log)]).stdout
 
-    def _shut_down(self) -> None:
-        """Fast, and if that does not end within a minute, at once (the next start then recovers)."""
+    def _end(self, *modes: str) -> None:
+        if self._folder.is_dir():
+            with self._exclusively():
+                self._keep_up_file.unlink(missing_ok=True)
+                self._hold.release()
+                self._shut_down(*modes)
+
+    def _shut_down(self, *modes: str) -> None:
+        """Stop in the first of these modes that ends within a minute (after `immediate` the next start recovers)."""
         postmaster = self._postmaster()
         if postmaster is None:
             return
-        for mode in ("fast", "immediate"):
+        for mode in modes or ("fast", "immediate"):
             self._programs.run(["pg_ctl", "stop", "-s", "-w", "-t", "60", "-m", mode, "-D", self._data])
             if _wait_until(lambda: not self._is_ours(postmaster.pid), seconds=10):
                 return
@@ -479,7 +481,7 @@ def psql_command(settings: Settings, role: str = "analyst") -> tuple[list[str], 
     variables = {"PGPASSWORD": url.password or ""} if url.password else {}
     if role != "owner":
         variables["PGOPTIONS"] = f"-c role={role}"
-    address = url.set(password=None).render_as_string(hide_password=False)
+    address = url._replace(password=None).render_as_string()  # `set` cannot take a password away
     return [str(server.psql()), "-d", address], {**os.environ, **variables}
 
 

@@ -143,8 +143,10 @@ class Publisher:
         Checked are presence, SHA-256 and content of every file, and equal content in the Iceberg tag.
         """
         row = self.ledger.current_release()
-        wanted = release_id or (row.release_id if row else "")
-        return verify(self.lake, self.url, self.show(wanted), is_current=row is not None and row.release_id == wanted)
+        if row is None:
+            raise DataError("nothing is released yet", "publish a month first, for example with `creditvillage run`")
+        release = self.show(release_id or row.release_id)
+        return verify(self.lake, self.url, release, is_current=release.release_id == row.release_id)
 
     @contextmanager
     def _working(self) -> Iterator[Engine]:

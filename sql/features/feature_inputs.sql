@@ -1,9 +1,9 @@
 -- Households with rows that were rejected or are not settled, by block: 1 carried_forward, 2 withheld.
 -- A row that was never accepted before (withheld) may hide good or bad news: the block waits at last month's points.
 WITH informed AS (
-    SELECT DISTINCT person_key
-    FROM core_consents
-    WHERE is_in_force AND purpose = 'bank_data' AND recipient = 'county'
+    SELECT person_key
+    FROM feature_consents
+    WHERE bank_data_consent = 'in_force'
 ),
 
 unseen_notes AS (

@@ -2,24 +2,23 @@
 -- A joint debt counts for both borrowers' households; each must have let the lender inform the county.
 -- Days in arrears: as delivered; $overdue_flag_days where the bank gives only a flag; 9999 for a written-off note.
 WITH informed AS (
-    SELECT DISTINCT person_key
-    FROM core_consents
-    WHERE is_in_force AND purpose = 'bank_data' AND recipient = 'county'
+    SELECT person_key
+    FROM feature_consents
+    WHERE bank_data_consent = 'in_force'
 ),
 
 notes AS (
     SELECT
-        bank_code, loan_key, household_key, person_key, co_person_key, issued_on, balance_yuan, input_state,
+        bank_code, loan_key, household_key, co_person_key, issued_on, input_state, is_overdue,
         note_state IN ('active', 'ended_unknown') AS is_open,
-        is_overdue,
+        CASE WHEN note_state IN ('active', 'ended_unknown') THEN balance_yuan END AS open_balance_yuan,
         note_state = 'written_off' OR coalesce(five_class IN ('substandard', 'doubtful', 'loss'), FALSE) AS is_bad,
         CAST(CASE
             WHEN note_state = 'written_off' THEN 9999
             WHEN overdue_days > 0 THEN overdue_days
             WHEN is_overdue THEN $overdue_flag_days
             ELSE 0
-        END AS INTEGER) AS arrears_days,
-        concat('core_loans:', loan_key) AS evidence
+        END AS INTEGER) AS arrears_days
     FROM core_loans
 ),
 
@@ -59,20 +58,19 @@ joint_notes AS (
 
 shares AS (
     SELECT
-        household_key, bank_code, issued_on, balance_yuan, input_state, is_open, is_overdue, is_bad, arrears_days,
-        loan_key, evidence, TRUE AS is_current
+        household_key, bank_code, loan_key, issued_on, input_state, is_overdue, is_open, open_balance_yuan, is_bad,
+        arrears_days, CAST(NULL AS VARCHAR) AS past_evidence
     FROM notes
     WHERE household_key IS NOT NULL
     UNION ALL
     SELECT
-        co_household_key AS household_key, bank_code, issued_on, balance_yuan, input_state, is_open, is_overdue, is_bad,
-        arrears_days, loan_key, evidence, TRUE AS is_current
+        co_household_key AS household_key, bank_code, loan_key, issued_on, input_state, is_overdue, is_open,
+        open_balance_yuan, is_bad, arrears_days, CAST(NULL AS VARCHAR) AS past_evidence
     FROM joint_notes
     UNION ALL
     SELECT
-        household_key, NULL AS bank_code, issued_on, CAST(0 AS DECIMAL(18, 2)) AS balance_yuan, 'complete' AS input_state,
-        FALSE AS is_open, FALSE AS is_overdue, FALSE AS is_bad, arrears_days, NULL AS loan_key, evidence,
-        FALSE AS is_current
+        household_key, NULL AS bank_code, NULL AS loan_key, issued_on, 'complete' AS input_state, FALSE AS is_overdue,
+        FALSE AS is_open, NULL AS open_balance_yuan, FALSE AS is_bad, arrears_days, evidence AS past_evidence
     FROM past_shares
     WHERE household_key IS NOT NULL
 ),
@@ -80,22 +78,20 @@ shares AS (
 counted AS (
     SELECT
         household_key,
-        CAST(count(*) FILTER (WHERE is_current) AS BIGINT) AS note_count,
-        CAST(count(*) FILTER (WHERE is_current AND is_open) AS BIGINT) AS open_note_count,
-        CAST(coalesce(sum(balance_yuan) FILTER (WHERE is_open), 0) AS DECIMAL(18, 2)) AS open_balance_yuan,
-        CAST(coalesce(sum(balance_yuan) FILTER (WHERE is_open AND is_overdue), 0) AS DECIMAL(18, 2))
-            AS arrears_balance_yuan,
-        CAST(coalesce(sum(balance_yuan) FILTER (WHERE is_open AND is_bad), 0) AS DECIMAL(18, 2)) AS bad_balance_yuan,
+        CAST(count(loan_key) AS BIGINT) AS note_count,
+        CAST(count(open_balance_yuan) AS BIGINT) AS open_note_count,
+        CAST(coalesce(sum(open_balance_yuan), 0) AS DECIMAL(18, 2)) AS open_balance_yuan,
+        CAST(coalesce(sum(open_balance_yuan) FILTER (WHERE is_overdue), 0) AS DECIMAL(18, 2)) AS arrears_balance_yuan,
+        CAST(coalesce(sum(open_balance_yuan) FILTER (WHERE is_bad), 0) AS DECIMAL(18, 2)) AS bad_balance_yuan,
         min(issued_on) AS first_issued_on,
         max(arrears_days) AS worst_arrears_days,
-        max(concat(lpad(CAST(arrears_days AS VARCHAR), 4, '0'), evidence)) FILTER (WHERE arrears_days > 0)
-            AS worst_evidence,
-        min(bank_code) FILTER (WHERE is_current AND (arrears_days > 0 OR is_bad)) AS first_adverse_bank,
-        max(bank_code) FILTER (WHERE is_current AND (arrears_days > 0 OR is_bad)) AS last_adverse_bank,
-        min(bank_code) FILTER (WHERE is_current) AS first_bank,
-        max(bank_code) FILTER (WHERE is_current) AS last_bank,
-        min(loan_key) FILTER (WHERE is_current) AS first_loan_key,
-        max(loan_key) FILTER (WHERE is_current) AS last_loan_key,
+        max(CASE WHEN arrears_days > 0
+            THEN concat(lpad(CAST(arrears_days AS VARCHAR), 4, '0'), coalesce(past_evidence, concat('core_loans:', loan_key)))
+        END) AS worst_evidence,
+        min(CASE WHEN arrears_days > 0 OR is_bad THEN bank_code END) AS first_adverse_bank,
+        max(CASE WHEN arrears_days > 0 OR is_bad THEN bank_code END) AS last_adverse_bank,
+        min(loan_key) AS first_loan_key,
+        max(loan_key) AS last_loan_key,
         count(*) FILTER (WHERE input_state <> 'complete') > 0 AS has_carried_note
     FROM shares
     GROUP BY household_key
@@ -111,8 +107,8 @@ SELECT
     first_issued_on,
     worst_arrears_days,
     substr(worst_evidence, 5) AS worst_evidence,
-    coalesce(first_adverse_bank, first_bank) AS first_adverse_bank,
-    coalesce(last_adverse_bank, last_bank) AS last_adverse_bank,
+    first_adverse_bank,
+    last_adverse_bank,
     CASE
         WHEN note_count = 0 THEN NULL
         WHEN note_count = 1 THEN concat('core_loans:', first_loan_key)

@@ -29,8 +29,6 @@ SELECT
     l.worst_arrears_days,
     l.worst_evidence,
     l.notes_evidence,
-    l.first_adverse_bank,
-    l.last_adverse_bank,
     coalesce(d.helped_count, 0) AS helped_count,
     d.helped_evidence,
     coalesce(d.unperformed_count, 0) AS unperformed_count,

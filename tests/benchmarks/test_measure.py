@@ -29,6 +29,15 @@ def test_seconds_are_wall_seconds() -> None:
     assert measure(_python("import time; time.sleep(0.6)"), environment={}).seconds == pytest.approx(0.8, abs=0.3)
 
 
+def test_the_work_of_children_counts_and_waiting_does_not() -> None:
+    busy = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    run = measure(
+        _python(f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {busy!r}]); time.sleep(0.5)"),
+        environment={},
+    )
+    assert 0.5 <= run.cpu_seconds < 0.9
+
+
 def test_the_memory_of_children_counts_with_that_of_the_parent() -> None:
     child = HOLD.format(size=150 * MIB, seconds=1.0)
     parent = f"import subprocess, sys; block = bytearray({100 * MIB}); block[::4096] = bytes(len(block[::4096])); "

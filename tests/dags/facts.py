@@ -38,7 +38,7 @@ def dag_facts(dag: DAG) -> dict[str, Any]:
         "catchup": dag.catchup,
         "start_date": str(dag.start_date) if dag.start_date else None,
         "schedule": type(dag.timetable).__name__,
-        "assets": sorted(asset.name for _, asset in condition.iter_assets()) if condition else [],
+        "assets": [condition.name] if condition else [],
         "tasks": {task.task_id: task_facts(task) for task in dag.tasks},
     }
 
@@ -69,9 +69,7 @@ def main(folder: Path) -> None:
     facts = {
         "touched": touched,
         "loaded": loaded,
-        "dags": {
-            stem: {each.dag_id: dag_facts(each) for each in dags if Path(each.fileloc).stem == stem} for stem in stems
-        },
+        "dags": {stem: {each.dag_id: dag_facts(each) for each in dags if _is_of(stem, each)} for stem in stems},
         "retry": {
             "ConnectionError": retry_action(ConnectionResetError()),
             "OperationalError": retry_action(OperationalError("SELECT 1", {}, Exception())),

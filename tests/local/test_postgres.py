@@ -38,6 +38,17 @@ def server(home: Path) -> Iterator[EmbeddedPostgres]:
     server.erase()
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A started server for the tests that only look; they leave it running."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("running") / "home")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.erase()
+
+
 @pytest.fixture
 def settings(home: Path) -> Iterator[Settings]:
     yield Settings(home=home, config=(), expectations=(), sql=())
@@ -68,10 +79,9 @@ def pid_of(server: EmbeddedPostgres) -> int:
     return int((server._data / "postmaster.pid").read_text().split("\n")[0])
 
 
-def test_first_start_makes_the_databases_with_their_owners_and_readers(server: EmbeddedPostgres) -> None:
-    server.start()
+def test_first_start_makes_the_databases_with_their_owners_and_readers(running: EmbeddedPostgres) -> None:
     listing = "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE NOT datistemplate ORDER BY 1"
-    rows = ask(server.url(), listing)
+    rows = ask(running.url(), listing)
     assert rows == [
         ("airflow", "creditvillage"),
         ("creditvillage", "creditvillage"),
@@ -79,14 +89,13 @@ def test_first_start_makes_the_databases_with_their_owners_and_readers(server: E
         ("postgres", "postgres"),
     ]
     about = "SELECT split_part(version(), '.', 1), current_setting('server_encoding')"
-    assert ask(server.url(), about) == [("PostgreSQL 18", "UTF8")]
+    assert ask(running.url(), about) == [("PostgreSQL 18", "UTF8")]
     locale = "SELECT datlocprovider::text, datlocale FROM pg_database WHERE datname = current_database()"
-    assert ask(server.url(), locale) == [("b", "C.UTF-8")]
+    assert ask(running.url(), locale) == [("b", "C.UTF-8")]
 
 
-def test_readers_cannot_write_and_cannot_enter_other_databases(server: EmbeddedPostgres) -> None:
-    server.start()
-    owner, reader = server.url("government"), server.url("government", "government_reader")
+def test_readers_cannot_write_and_cannot_enter_other_databases(running: EmbeddedPostgres) -> None:
+    owner, reader = running.url("government"), running.url("government", "government_reader")
     for statement in ("CREATE SCHEMA register", "CREATE TABLE register.household AS SELECT 7 AS household_no"):
         ask(owner, statement)
     assert ask(reader, "SELECT * FROM register.household") == [(7,)]
@@ -95,49 +104,52 @@ def test_readers_cannot_write_and_cannot_enter_other_databases(server: EmbeddedP
             ask(reader, statement)
     for name, role in [("creditvillage", "government_reader"), ("government", "analyst"), ("airflow", "analyst")]:
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
-            ask(server.url(name, role), "SELECT 1")
+            ask(running.url(name, role), "SELECT 1")
 
 
-def test_nobody_enters_without_the_password(server: EmbeddedPostgres) -> None:
-    server.start()
+def test_nobody_enters_without_the_password(running: EmbeddedPostgres) -> None:
     for password in ("", "postgres", "wrong"):
         with pytest.raises(psycopg.OperationalError, match=r"password|authentication"):
-            psycopg.connect(host="127.0.0.1", port=server.port(), dbname="postgres", user="postgres", password=password)
-    methods = ask(server.url("postgres", "postgres"), "SELECT DISTINCT auth_method FROM pg_hba_file_rules")
+            psycopg.connect(
+                host="127.0.0.1", port=running.port(), dbname="postgres", user="postgres", password=password
+            )
+    methods = ask(running.url("postgres", "postgres"), "SELECT DISTINCT auth_method FROM pg_hba_file_rules")
     assert methods == [("scram-sha-256",)]
 
 
-def test_only_the_owner_can_read_what_is_private(server: EmbeddedPostgres, home: Path) -> None:
-    server.start()
-    assert stat.S_IMODE((home / "secrets" / "postgres.json").stat().st_mode) == 0o600
-    for folder in (home / "secrets", home / "postgres", server._server_folder, server._data, server._socket_folder()):
+def test_only_the_owner_can_read_what_is_private(running: EmbeddedPostgres) -> None:
+    assert stat.S_IMODE((running.home / "secrets" / "postgres.json").stat().st_mode) == 0o600
+    for folder in (
+        running.home / "secrets",
+        running.home / "postgres",
+        running._server_folder,
+        running._data,
+        running._socket_folder(),
+    ):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
-    assert not list(server._server_folder.glob("*.part"))
-    listening = ask(server.url("postgres", "postgres"), "SHOW listen_addresses")
+    assert not list(running._server_folder.glob("*.part"))
+    listening = ask(running.url("postgres", "postgres"), "SHOW listen_addresses")
     assert listening == [("127.0.0.1",)]
 
 
-def test_the_log_quotes_neither_statements_nor_values(server: EmbeddedPostgres) -> None:
-    server.start()
-    ask(server.url(), "CREATE TABLE person (id_no text PRIMARY KEY)")
-    ask(server.url(), "INSERT INTO person VALUES ('99000019700101001X')")
+def test_the_log_quotes_neither_statements_nor_values(running: EmbeddedPostgres) -> None:
+    ask(running.url(), "CREATE TABLE person (id_no text PRIMARY KEY)")
+    ask(running.url(), "INSERT INTO person VALUES ('99000019700101001X')")
     with pytest.raises(psycopg.errors.UniqueViolation):
-        ask(server.url(), "INSERT INTO person VALUES ('99000019700101001X')")
-    log = server._log.read_text()
+        ask(running.url(), "INSERT INTO person VALUES ('99000019700101001X')")
+    log = running._log.read_text()
     assert "duplicate key" in log
     assert "99000019700101001X" not in log
 
 
-def test_the_log_never_holds_a_password(server: EmbeddedPostgres, home: Path) -> None:
-    server.start()
-    passwords = json.loads((home / "secrets" / "postgres.json").read_text()).values()
-    assert not [password for password in passwords if password in server._log.read_text()]
+def test_the_log_never_holds_a_password(running: EmbeddedPostgres) -> None:
+    passwords = json.loads((running.home / "secrets" / "postgres.json").read_text()).values()
+    assert not [password for password in passwords if password in running._log.read_text()]
 
 
-def test_psql_works_with_the_environment_it_is_given(server: EmbeddedPostgres) -> None:
-    server.start()
-    environment = {**os.environ, **server.environment("creditvillage", "analyst")}
-    command = [str(server.psql()), "-X", "-A", "-t", "-c", "SELECT current_user || ' in ' || current_database()"]
+def test_psql_works_with_the_environment_it_is_given(running: EmbeddedPostgres) -> None:
+    environment = {**os.environ, **running.environment("creditvillage", "analyst")}
+    command = [str(running.psql()), "-X", "-A", "-t", "-c", "SELECT current_user || ' in ' || current_database()"]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "analyst in creditvillage"
 
@@ -159,10 +171,9 @@ def test_psql_on_the_warehouse_of_the_embedded_server(settings: Settings) -> Non
             psql_command(found, "nobody")
 
 
-def test_psql_on_a_warehouse_given_by_url_takes_the_role_on(server: EmbeddedPostgres, settings: Settings) -> None:
-    server.start()
-    ask(server.url("postgres", "postgres"), "GRANT analyst TO creditvillage")
-    elsewhere = replace(settings, home=settings.home / "of another", warehouse_url=server.url())
+def test_psql_on_a_warehouse_given_by_url_takes_the_role_on(running: EmbeddedPostgres, settings: Settings) -> None:
+    ask(running.url("postgres", "postgres"), "GRANT analyst TO creditvillage")
+    elsewhere = replace(settings, home=settings.home / "of another", warehouse_url=running.url())
     assert run_psql(elsewhere, "analyst", "SELECT session_user || ' as ' || current_user") == "creditvillage as analyst"
     assert run_psql(elsewhere, "owner", "SELECT current_user") == "creditvillage"
 
@@ -383,14 +394,13 @@ def test_the_server_stops_when_the_work_fails(settings: Settings) -> None:
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root has somebody to hand over to")
-def test_root_runs_it_as_an_unprivileged_account(server: EmbeddedPostgres) -> None:
-    server.start()
-    status = Path(f"/proc/{pid_of(server)}/status").read_text()
+def test_root_runs_it_as_an_unprivileged_account(running: EmbeddedPostgres) -> None:
+    status = Path(f"/proc/{pid_of(running)}/status").read_text()
     uids = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
     groups = next(line for line in status.splitlines() if line.startswith("Groups:")).split()[1:]
-    assert set(uids) == {str(server._account.uid)} and "0" not in uids
+    assert set(uids) == {str(running._account.uid)} and "0" not in uids
     assert groups == []
-    assert server._data.is_relative_to(binaries.SHARED_FOLDER)
+    assert running._data.is_relative_to(binaries.SHARED_FOLDER)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can become somebody else")

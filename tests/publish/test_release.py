@@ -333,6 +333,22 @@ def test_tables_and_columns_have_comments(publisher: Publisher, publish: Publish
     assert silent == []
 
 
+def test_the_folder_of_an_attempt_that_died_before_it_committed_is_not_taken_over(
+    publisher: Publisher, publish: Publish
+) -> None:
+    leftover = publisher.lake / "releases" / "2024-03-001" / "core_loans" / "period=2024-03"
+    leftover.mkdir(parents=True)
+    (leftover / "stray.parquet").touch()
+    assert publish("2024-03") is not None
+    assert publisher.verify() == []
+
+
+def test_before_the_first_release_there_is_nothing_to_verify(publisher: Publisher) -> None:
+    assert publisher.current() is None and publisher.heal() is False
+    with pytest.raises(DataError, match="nothing is released yet"):
+        publisher.verify()
+
+
 def test_periods_of_one_release_are_not_mixed(
     publisher: Publisher, written: Write, facts: Facts, now: datetime
 ) -> None:

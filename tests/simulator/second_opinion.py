@@ -88,7 +88,9 @@ def read_pboc(book: Book, path: Path, dataset: str) -> File:
     assert not body.endswith(b"\n")
     lines = body.decode("utf-8").split("\n") if body else []
     assert int(facts[4]) == len(lines)
-    return File("qinghe_rcb", dataset, path.name, data, layout, [_cut(line.split("|"), layout["columns"]) for line in lines])
+    return File(
+        "qinghe_rcb", dataset, path.name, data, layout, [_cut(line.split("|"), layout["columns"]) for line in lines]
+    )
 
 
 def _cut(fields: list[str], columns: list[str]) -> Raw | None:
@@ -108,7 +110,10 @@ def read_workbook(book: Book, path: Path, layout: dict[str, Any], supplier: str,
     rows = list(sheet.iter_rows(values_only=True))[layout["header_row"] - 1 :]
     assert set(rows[0]) == {*layout["columns"], *layout["ignore"]}
     heads = [layout["columns"].get(head, head) for head in rows[0]]
-    read = [{**layout.get("defaults", {}), **{head: _cell(cell) for head, cell in zip(heads, row, strict=True)}} for row in rows[1:]]
+    read = [
+        {**layout.get("defaults", {}), **{head: _cell(cell) for head, cell in zip(heads, row, strict=True)}}
+        for row in rows[1:]
+    ]
     return File(supplier, dataset, path.name, path.name, layout, read)
 
 
@@ -301,7 +306,9 @@ UNIQUE = {
 TERMINAL = ("repaid", "written_off", "transferred")
 
 
-def loans(book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]) -> Raw:
+def loans(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
     has = {*file.rows[0]} if file.rows and file.rows[0] else set()
     status, balance, issued, matures = v("loan_status"), v("balance_yuan"), v("issued_on"), v("matures_on")
     amount, rate, days = v("issued_amount_yuan"), v("annual_rate_pct"), v("overdue_days")
@@ -329,7 +336,9 @@ def loans(book: Book, file: File, start: date, end: date, v: Callable[[str], Val
     }  # fmt: skip
 
 
-def loan_flows(book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]) -> Raw:
+def loan_flows(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
     kind, amount = v("flow_kind"), v("amount_yuan")
     resident = eq(v("id_type"), "resident_id")
     return {
@@ -342,7 +351,9 @@ def loan_flows(book: Book, file: File, start: date, end: date, v: Callable[[str]
     }  # fmt: skip
 
 
-def households(book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]) -> Raw:
+def households(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
     no, assets = raw("household_no"), v("total_assets_yuan")
     village = raw("village_code")
     return {
@@ -358,7 +369,9 @@ def households(book: Book, file: File, start: date, end: date, v: Callable[[str]
     }  # fmt: skip
 
 
-def members(book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]) -> Raw:
+def members(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
     identity, born = v("id_no"), v("birth_on")
     valid = identity_is_valid(identity)
     return {
@@ -368,7 +381,9 @@ def members(book: Book, file: File, start: date, end: date, v: Callable[[str], V
     }  # fmt: skip
 
 
-def consents(book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]) -> Raw:
+def consents(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
     granted, expires = v("granted_on"), v("expires_on")
     recipients = ["county", *(path.stem for path in (book.config / "banks").glob("*.yml"))]
     return {
@@ -379,7 +394,9 @@ def consents(book: Book, file: File, start: date, end: date, v: Callable[[str], 
     }  # fmt: skip
 
 
-def mediation(book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]) -> Raw:
+def mediation(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
     village, registered, accepted, closed = raw("village_code"), v("registered_on"), v("accepted_on"), v("closed_on")
     result = v("result")
     raw_closed = raw("closed_on") is not None
@@ -426,8 +443,12 @@ def _row_findings(book: Book, file: File, row: Raw, start: date, end: date) -> s
     def raw(name: str) -> Value:
         return raw_cell(file, row, name)
 
-    fired = {rule for rule, name in TYPES[file.dataset].items() if name in row and raw(name) is not None and v(name) is None}
-    fired |= {rule for rule, name in CODES[file.dataset].items() if name in row and raw(name) is not None and v(name) is None}
+    fired = {
+        rule for rule, name in TYPES[file.dataset].items() if name in row and raw(name) is not None and v(name) is None
+    }
+    fired |= {
+        rule for rule, name in CODES[file.dataset].items() if name in row and raw(name) is not None and v(name) is None
+    }
     fired |= {rule for rule, name in REQUIRED[file.dataset].items() if name in row and raw(name) is None}
     checks = CROSS[file.dataset](book, file, start, end, v, raw)
     return fired | {rule for rule, holds in checks.items() if holds is False}
