@@ -14,10 +14,9 @@ from airflow.sdk import (
     Asset,
     AssetAlias,
     Context,
-    ExceptionRetryPolicy,
     Param,
-    RetryAction,
-    RetryRule,
+    RetryDecision,
+    RetryPolicy,
     StartOfMonthMapper,
     Variable,
     get_current_context,
@@ -54,18 +53,34 @@ def report_failure(context: Context) -> None:
     )
 
 
+class RetryConnections(RetryPolicy):
+    """A connection may come back; what is wrong with data, configuration or code stays wrong.
+
+    Errors are known by name, not imported: nothing is loaded while a DAG is parsed.
+    """
+
+    RETRIED = frozenset(
+        {
+            "builtins.ConnectionError",
+            "builtins.TimeoutError",
+            "sqlalchemy.exc.OperationalError",
+            "sqlalchemy.exc.InterfaceError",
+            "psycopg.OperationalError",
+        }
+    )
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(exception).__mro__}
+        return RetryDecision.retry() if kinds & self.RETRIED else RetryDecision.fail()
+
+
 DEFAULTS: dict[str, Any] = {
     "owner": OWNER,
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
-    # What is wrong with data or configuration stays wrong; a connection may come back.
-    "retry_policy": ExceptionRetryPolicy(
-        rules=[
-            RetryRule(["builtins.ConnectionError", "builtins.TimeoutError"], RetryAction.RETRY),
-            RetryRule(["sqlalchemy.exc.OperationalError", "psycopg.OperationalError"], RetryAction.RETRY),
-        ],
-        default=RetryAction.FAIL,
-    ),
+    "retry_policy": RetryConnections(),
     "on_failure_callback": report_failure,
 }
 

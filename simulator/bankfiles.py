@@ -60,7 +60,6 @@ class BankFile:
     sheet: Sheet
     findings: list[tuple[int, str]] = field(default_factory=list)
     rejected: set[int] = field(default_factory=set)
-    stories: list[int] = field(default_factory=list)
 
     def plant(self, row: int, plant: Plant) -> None:
         """Break a 0-based row."""
@@ -178,8 +177,13 @@ def _common_columns(
     county: County, style: Style, notes: Table, positions: np.ndarray
 ) -> dict[str, Callable[[], pa.Array]]:
     """Columns all banks share, by canonical name; made only when the layout asks for them."""
-    coded = lambda code_list, values, codes: picked(county.config.labels(code_list, style.coding, values), codes)  # noqa: E731
-    day = lambda name, missing="": dates(notes[name], style.date_separator, missing)  # noqa: E731
+
+    def coded(code_list: str, values: tuple[str, ...], codes: np.ndarray) -> pa.Array:
+        return picked(county.config.labels(code_list, style.coding, values), codes)
+
+    def day(name: str, missing: str = "") -> pa.Array:
+        return dates(notes[name], style.date_separator, missing)
+
     return {
         "as_of_on": lambda: constant(style.on(county.last_day), len(positions)),
         "borrower_id_no": lambda: identity_text(county.people, notes["borrower"]),
@@ -207,8 +211,11 @@ def _own_columns(
 ) -> dict[str, Callable[[], pa.Array]]:
     """Columns in the bank's own units and numbers."""
     count = len(positions)
-    fixed = lambda text: lambda: constant(text, count)  # noqa: E731
     code = county.config.institution(BANKS[bank])
+
+    def fixed(text: str) -> Callable[[], pa.Array]:
+        return lambda: constant(text, count)
+
     own: dict[str, Callable[[], pa.Array]] = {
         "institution_code": fixed(code),
         "branch_code": lambda: pc.binary_join_element_wise(code, strings(digits(positions % 12 + 1, 3)), ""),

@@ -220,8 +220,8 @@ def _age_overdue(county: County, rng: np.random.Generator, rows: np.ndarray) -> 
     explains = notes["bank"][rows] != XINHE
     kept = notes["story"][rows] == 1
     cured = (draw < 0.14) & ~kept & (~matured | explains)
-    lost = (draw > 0.80) & (notes["days"][rows] > 200) & explains & ~kept & ~cured
-    sold = lost & (draw > 0.95)
+    lost = (draw > 0.72) & (notes["days"][rows] > 120) & explains & ~kept & ~cured
+    sold = lost & (draw > 0.91)
     day = _days_of_month(county, rng, rows)
     _close(county, rows[cured & matured], REPAID, COLLECT, day[cured & matured])
     _close(county, rows[lost & ~sold], WRITTEN_OFF, WRITE_OFF, day[lost & ~sold])

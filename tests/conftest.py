@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from etl.ledger.repository import Ledger
+from etl.local import postgres as embedded
 from etl.local.postgres import EmbeddedPostgres
 
 TEMPLATE = "template_for_tests"
@@ -29,8 +30,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
     """A server of the test run's own, without waiting for the disk; erased at the end."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "home")
     try:
-        server.start()
-        administer(server, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(embedded, "CLUSTER", (*embedded.CLUSTER, "--no-sync"))
+            patch.setitem(embedded.CONFIGURATION, "fsync", "off")
+            server.start()
         yield server
     finally:
         server.erase()

@@ -94,7 +94,7 @@ class _Month:
 
         delivered_at = self._delivered_at(period)
         government.load(self.server.url("government"), world / "government")
-        _drop(world / "drop", self.settings.drop, delivered_at)
+        drop_files(world / "drop", self.settings.drop, delivered_at)
         self.client.set_clock(delivered_at + timedelta(hours=1))
         for dag_id in ("household_records", "mediation_logs"):
             self.client.trigger(dag_id, partition_key=period)
@@ -144,7 +144,7 @@ class _Month:
             raise AirflowError(f"{what}: not finished after {TIMEOUT_SECONDS:.0f} s — see {self.settings.airflow_home}/logs")
 
 
-def _drop(source: Path, target: Path, delivered_at: datetime) -> None:
+def drop_files(source: Path, target: Path, delivered_at: datetime) -> None:
     """Deliver files as banks and villages do: complete, with the time of delivery; flags come after their files."""
     files = sorted((path for path in source.rglob("*") if path.is_file()), key=lambda path: (path.suffix == ".ok", path))
     for path in files:

@@ -287,7 +287,7 @@ def _number(bound: Decimal | None) -> float | int | None:
 
 def _counting(broken: str) -> str:
     """A query that gives one row, the count, only when some row is broken: no value can leave the database."""
-    return f"SELECT count(*) AS broken FROM {{batch}} AS checked WHERE {broken} HAVING count(*) > 0"
+    return f"SELECT count(*) AS broken FROM (SELECT * FROM {{batch}}) AS checked WHERE {broken} HAVING count(*) > 0"
 
 
 def _reference_query(reference: Reference, tables: Mapping[str, str]) -> str:

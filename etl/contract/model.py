@@ -19,14 +19,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationError
 from pydantic import Field as ModelField
 from sqlglot import exp
 
 from etl.contract import language, messages
 from etl.contract.context import DELIVERY_FACTS
 from etl.period import Period
-from etl.registry import Bilingual, CodeLists, PeriodField, Strict, overlay_files, parse_model, read_yaml
+from etl.registry import (
+    Bilingual,
+    CodeLists,
+    PeriodField,
+    Strict,
+    configuration_error,
+    overlay_files,
+    parse_model,
+    read_yaml,
+)
 from etl.vocabulary import ConfigurationError
 
 FIELDS_FILE = "fields.yml"
@@ -366,19 +375,24 @@ def load_fields(folders: Sequence[Path]) -> dict[str, FieldEntry]:
     for folder in folders:
         path = folder / FIELDS_FILE
         if path.is_file():
-            for name, entry in _FieldsFile.parse(path).items():
+            for name, entry in _read_fields(path).items():
                 fields.setdefault(name, entry)
     if not fields:
         raise ConfigurationError(folders[-1] / FIELDS_FILE, "", "no such file", "create it or correct the folder list")
     return fields
 
 
-class _FieldsFile(Strict):
-    fields: dict[str, FieldEntry]
+def _read_fields(path: Path) -> dict[str, FieldEntry]:
+    return {name: _read_field(path, name, entry) for name, entry in read_yaml(path).items()}
 
-    @classmethod
-    def parse(cls, path: Path) -> dict[str, FieldEntry]:
-        return parse_model(cls, {"fields": read_yaml(path)}, path).fields
+
+def _read_field(path: Path, name: str, entry: Any) -> FieldEntry:
+    try:
+        return FieldEntry.model_validate(entry)
+    except ValidationError as error:
+        found = configuration_error(error, path)
+        key = ".".join(part for part in (name, found.key) if part)
+        raise ConfigurationError(path, key, found.problem, found.mend) from None
 
 
 def _contract(path: Path, fields: Mapping[str, FieldEntry]) -> Contract:

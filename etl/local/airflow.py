@@ -30,7 +30,7 @@ import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
@@ -469,6 +469,7 @@ class _Launch:
         progress("starting Airflow")
         client = AirflowClient(self.state.port, _keys(self.stack.folder)["password"], self.stack.logs)
         self._await(client.is_up, "api-server")
+        client.set_clock(None)  # a demo that was killed may have left its own
         self._await(lambda: self._knows_all_dags(client), "dag-processor")
         self._await(client.is_healthy, "scheduler")
         return client
@@ -563,6 +564,7 @@ class AirflowClient:
     def __init__(self, port: int, password: str, logs: Path) -> None:
         self.base, self.logs, self._password = f"http://127.0.0.1:{port}", logs, password
         self._token: str | None = None
+        self._made_at = datetime.now(UTC)
         # Loopback never goes through the proxy that the environment may name.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -602,13 +604,12 @@ class AirflowClient:
 
     def tasks(self, dag_id: str, run_id: str = "~", *, states: Sequence[str] = ()) -> list[TaskState]:
         """Tasks of a run (`~`: of all) with the place of their logs."""
-        path = f"dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances"
-        query = [("state", state) for state in states]
-        return [self._task(each) for each in self._pages(path, "task_instances", query)]
+        return self._tasks(dag_id, run_id, [("state", state) for state in states])
 
-    def failures(self) -> list[TaskState]:
-        """Every task that ended in failure, in any run."""
-        return self.tasks("~", states=("failed",))
+    def failures(self, *, ever: bool = False) -> list[TaskState]:
+        """Every task that ended in failure, in any run, since this client was made (or `ever`)."""
+        since = [] if ever else [("end_date_gte", self._made_at.isoformat())]
+        return self._tasks("~", "~", [("state", "failed"), *since])
 
     def wait_for_runs(
         self,
@@ -685,6 +686,10 @@ class AirflowClient:
         """Whether the scheduler's and the dag-processor's hearts beat."""
         health = self._call("GET", "monitor/health")
         return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+
+    def _tasks(self, dag_id: str, run_id: str, query: Sequence[tuple[str, str]]) -> list[TaskState]:
+        path = f"dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances"
+        return [self._task(each) for each in self._pages(path, "task_instances", query)]
 
     def _task(self, each: Mapping[str, Any]) -> TaskState:
         place = self.logs / f"dag_id={each['dag_id']}" / f"run_id={each['dag_run_id']}" / f"task_id={each['task_id']}"

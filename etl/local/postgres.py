@@ -44,6 +44,7 @@ START_ATTEMPTS = 5
 NO_SUCH_PID = 2**31 - 2
 BIGGEST_LOG_BYTES = 20_000_000
 
+CLUSTER = ("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8")
 # Modest: the engine beside it needs the memory. Nothing replicates from an embedded server, so the log is minimal and a
 # bulk load into a new table is written once. Failing statements and their details stay out of the log: they may
 # quote identity numbers.
@@ -281,8 +282,7 @@ class EmbeddedPostgres:
         run_as(self._account, ["/bin/rm", "-rf", str(draft)])
         self._write(password_file, self._passwords["postgres"])
         entry = ("-U", "postgres", "-A", "scram-sha-256", "--pwfile", password_file)
-        text = ("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8")
-        made = self._programs.run(["initdb", "-D", draft, *entry, *text])
+        made = self._programs.run(["initdb", "-D", draft, *entry, *CLUSTER])
         run_as(self._account, ["/bin/rm", "-f", str(password_file)])
         if made.returncode != 0:
             raise CreditVillageError(f"{draft}: initdb: {_last_line(made.stderr)} — see that folder's space and rights")

@@ -127,9 +127,14 @@ SAMPLES = {
 
 def strings(sample: Sample, rows: Sequence[Mapping[str, str | None]]) -> pa.Table:
     """STRINGS as the readers hand them over, defaults included."""
-    cells = {name: [row.get(name, sample.layout.defaults.get(name)) for row in rows] for name in sample.layout.canonical}
+    cells = {
+        name: [row.get(name, sample.layout.defaults.get(name)) for row in rows] for name in sample.layout.canonical
+    }
     numbers = pa.array(range(1, len(rows) + 1), pa.int64())
-    origin = {"_delivery": pa.array(["d"] * len(rows), pa.string()), "_member": pa.array(["m"] * len(rows), pa.string())}
+    origin = {
+        "_delivery": pa.array(["d"] * len(rows), pa.string()),
+        "_member": pa.array(["m"] * len(rows), pa.string()),
+    }
     columns = {name: pa.array(values, pa.string()) for name, values in cells.items()}
     return pa.table({**origin, "_row": numbers, "_line": numbers, **columns})
 

@@ -10,7 +10,7 @@ BAD_ID = "341181198001010017"  # last character should be 6
 OTHER_COUNTY = "360426199101010071"
 TWO_MILLION_AND_ONE_FEN = "2000000.01"
 
-# (layout, rule, cells changed in the good row)
+# (layout, rule or rules, cells changed in the good row)
 BROKEN = [
     ("pboc", "L001", {"as_of_on": "20240331"}),
     ("pboc", "L002", {"issued_on": "2023-02-30"}),
@@ -40,7 +40,7 @@ BROKEN = [
     ("pboc", "L116", {"is_first_loan": "Y"}),
     ("pboc", "L120", {"balance_yuan": "-0.01", "balance_cny_yuan": "-0.01"}),
     ("pboc", "L121", {"annual_rate_pct": "36.00001"}),
-    ("workbook", "L122", {"issued_amount_yuan": "-1", "balance_yuan": ""}),
+    ("workbook", "L122 L206", {"issued_amount_yuan": "-1"}),
     ("east", "L123", {"overdue_days": "10000", "loan_status": "逾期", "five_class": "次级"}),
     ("pboc", "L130", {"loan_no": "QH#00001"}),
     ("pboc", "L131", {"borrower_id_no": BAD_ID}),
@@ -238,7 +238,8 @@ def test_a_good_row_has_no_finding(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "rule", "cells"), BROKEN)
 def test_one_wrong_cell_is_one_finding(name: str, rule: str, cells: dict[str, str]) -> None:
-    assert checked(SAMPLES[name], [SAMPLES[name].row(**cells)]).findings == [(1, rule)]
+    found = checked(SAMPLES[name], [SAMPLES[name].row(**cells)]).findings
+    assert found == [(1, each) for each in rule.split()]
 
 
 @pytest.mark.parametrize(("name", "cells"), SOUND)
@@ -250,15 +251,15 @@ def test_a_cell_at_the_edge_is_no_finding(name: str, cells: dict[str, str]) -> N
 def test_every_row_of_a_repeated_number_is_named(name: str, rule: str, column: str) -> None:
     sample = SAMPLES[name]
     unique = {key for other, _, key in UNIQUE if other == name}
-    rows = [sample.row(**{key: f"{number:010d}" for key in unique - {column}}) for number in range(3)]
+    rows = [sample.row(**dict.fromkeys(unique - {column}, f"{number:010d}")) for number in range(3)]
     rows[1][column] = f" {rows[1][column]}"
-    blank = sample.row(**{key: "" for key in unique})
+    blank = sample.row(**dict.fromkeys(unique, ""))
     found = [finding for finding in checked(sample, [*rows, blank, blank]).findings if finding[1] == rule]
     assert found == [(1, rule), (2, rule), (3, rule)]
 
 
 def test_every_rule_of_the_six_deliveries_is_tried() -> None:
     known = {rule.id for contract in CONTRACTS.values() if contract.dataset for rule in contract.row_rules}
-    assert {rule for _, rule, _ in (*BROKEN, *UNIQUE)} == known
+    assert {rule.split()[0] for _, rule, _ in (*BROKEN, *UNIQUE)} == known
     macro = {rule.id for contract in CONTRACTS.values() if contract.dataset for rule in contract.macro_rules}
     assert macro == MACRO

@@ -62,6 +62,7 @@ def main(folder: Path) -> None:
     touched, loaded = list(seen), sorted(sys.modules)
     dags = [each for each in gc.get_objects() if type(each) is DAG]
 
+    import psycopg
     from sqlalchemy.exc import OperationalError
 
     from etl.vocabulary import DataError
@@ -73,6 +74,7 @@ def main(folder: Path) -> None:
         "retry": {
             "ConnectionError": retry_action(ConnectionResetError()),
             "OperationalError": retry_action(OperationalError("SELECT 1", {}, Exception())),
+            "psycopg": retry_action(psycopg.OperationalError()),
             "DataError": retry_action(DataError("wrong", "mend")),
             "bug": retry_action(TypeError()),
         },

@@ -84,7 +84,7 @@ def pull(settings: object, source: str, period: str, *, now: datetime) -> list[A
 collect_files = pull
 
 
-def ready_periods(settings: object, *, again: bool = False) -> list[str]:
+def ready_periods(settings: object, *, now: datetime, again: bool = False) -> list[str]:
     """Every month that is complete and not released, asked for or not: more emissions than the ledger would allow."""
     with connected() as cursor:
         return [row.period for row in cursor.execute(READY, {"banks": BANKS}).fetchall()]

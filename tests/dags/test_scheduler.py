@@ -7,7 +7,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from etl.local.airflow import AirflowError
+from etl.local.airflow import AirflowError, connect
 from tests.dags.conftest import CLOCK, Orchestra
 from tests.dags.stand_in import BANKS
 
@@ -111,6 +111,11 @@ def test_wrong_data_fails_at_once_and_the_message_says_where(orchestra: Orchestr
     assert failed.try_number == 1
     assert "the ledger knows no such delivery" in failed.log.read_text(encoding="utf-8")
     assert str(failed.log) in str(caught.value)
+    assert failed in orchestra.client.failures()
+    later = connect(orchestra.stack.folder)
+    assert later is not None
+    assert later.failures() == []
+    assert failed in later.failures(ever=True)
 
 
 def test_twelve_months_of_eight_concurrent_emissions_are_all_graded(orchestra: Orchestra) -> None:

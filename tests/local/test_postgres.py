@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from etl.local import binaries
+from etl.local import binaries, postgres
 from etl.local.postgres import EmbeddedPostgres, database, psql_command
 from etl.settings import Settings
 from etl.vocabulary import ConfigurationError, CreditVillageError
@@ -29,6 +29,15 @@ pytestmark = pytest.mark.postgres
 IS_ROOT = os.geteuid() == 0
 SPAWN = multiprocessing.get_context("spawn")
 FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def impatient() -> Iterator[None]:
+    """No server of these tests waits for the disk: they kill servers, never the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres, "CLUSTER", (*postgres.CLUSTER, "--no-sync"))
+        patch.setitem(postgres.CONFIGURATION, "fsync", "off")
+        yield
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ class Book:
 
     def __init__(self, config: Path) -> None:
         self.config = config
+        self.loaded: dict[Path, dict[str, Any]] = {}
         self.codes: dict[str, Any] = {}
         for file in (config / "codes").glob("*.yml"):
             self.codes.update(self.load(file))
@@ -63,7 +64,9 @@ class Book:
                              if row["place_level"] == "village"}  # fmt: skip
 
     def load(self, path: Path) -> dict[str, Any]:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path not in self.loaded:
+            self.loaded[path] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return self.loaded[path]
 
     def bank(self, code: str) -> dict[str, Any]:
         return self.load(self.config / "banks" / f"{code}.yml")
@@ -385,7 +388,7 @@ def consents(
     book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
 ) -> Raw:
     granted, expires = v("granted_on"), v("expires_on")
-    recipients = ["county", *(path.stem for path in (book.config / "banks").glob("*.yml"))]
+    recipients = ("county", "qinghe_rcb", "baiyun_rcb", "xinhe_vb")
     return {
         "C112": one_of(raw("recipient"), *recipients), "C131": identity_is_valid(v("subject_id_no")),
         "C201": ge(expires, granted), "C202": ge(v("withdrawn_on"), granted), "C203": le(granted, end),

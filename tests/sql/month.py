@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ CONTRACTS: Contracts = load_contracts([ROOT / "expectations"])
 MODELS: Mapping[str, Model] = load_models([ROOT / "sql"])
 KEYS = {"households": "household_key", "members": "member_key", "consents": "consent_key"}
 HISTORIES = ("core_loans", "core_mediation_cases", "core_mediation_parties")
+POLICY_PARAMETERS = {"overdue_flag_days": 60, "peer_minimum_sample": 3}
 OWN_INPUTS = {
     "expected_inputs": {"supplier": "VARCHAR", "dataset": "VARCHAR", "state": "VARCHAR"},
     "bank_confirmations": {"household_key": "VARCHAR", "bank_code": "VARCHAR"},
@@ -38,6 +40,7 @@ def published_columns(table: str) -> dict[str, str]:
     return {column.name: duckdb_type(column.type) for column in CONTRACTS[table].published}
 
 
+@cache
 def input_columns() -> dict[str, dict[str, str]]:
     """Every relation the month's SQL may read from outside, with its columns."""
     inputs: dict[str, dict[str, str]] = dict(OWN_INPUTS)
@@ -54,78 +57,91 @@ def input_columns() -> dict[str, dict[str, str]]:
     return inputs
 
 
+@cache
+def computed_columns() -> dict[str, dict[str, str]]:
+    """Column -> type of every relation a month computes, read from a month without rows."""
+    month = Month()
+    month.build(name for name, model in MODELS.items() if model.layer == "core")
+    month.grade()
+    month.build(["household_features"])
+    names = month.engine.fetch("SELECT table_name FROM duckdb_tables()")
+    found = {str(name): _described(month, str(name)) for (name,) in names if name not in input_columns()}
+    month.close()
+    return found
+
+
+def _described(month: Month, name: str) -> dict[str, str]:
+    return {str(row[0]): str(row[1]) for row in month.engine.fetch(f"DESCRIBE {name}")}
+
+
 class Month:
     """A private database; `given` fills relations, `build` runs models, `grade` runs the grading plan."""
 
-    def __init__(self, period: str = "2024-02", *, round_: str = "2024", memory_limit: str = "1GB") -> None:
+    def __init__(self, period: str = "2024-02", *, round_: str = "2024") -> None:
         self.period = Period.parse(period)
-        self.engine = DuckEngine(memory_limit=memory_limit, threads=1)
+        self.engine = DuckEngine(memory_limit="1GB", threads=1)
         self.params = {
             "period": period, "period_start": self.period.start, "period_end": self.period.end,
-            "previous_period_end": self.period.start - timedelta(days=1), "round": round_,
+            "previous_period_end": self.period.start - timedelta(days=1), "round": round_, **POLICY_PARAMETERS,
         }  # fmt: skip
-        self.columns = input_columns()
-        for name, columns in self.columns.items():
+        self.replaced: set[str] = set()
+        for name, columns in input_columns().items():
             self._create(name, columns)
 
     def close(self) -> None:
         self.engine.close()
 
     def given(self, relations: Mapping[str, Sequence[Row]], *, seed: int | None = None) -> None:
-        """Fill relations with rows; with a seed in a shuffled order. A relation not known as input replaces a model."""
+        """Fill relations with rows, with a seed in a shuffled order; a computed relation is given instead of built."""
         for name, rows in relations.items():
-            columns = self.columns.get(name) or self._columns_of_model(name, rows)
-            if name not in self.columns:
+            columns = input_columns().get(name)
+            if columns is None:
+                columns = computed_columns()[name]
                 self._create(name, columns)
-            self._insert(name, columns, rows, seed)
+                self.replaced.add(name)
+            ordered = list(rows)
+            if seed is not None:
+                random.Random(seed).shuffle(ordered)
+            for row in ordered:
+                self._insert(name, columns, row)
 
-    def build(self, wanted: Iterable[str], *, replaced: Iterable[str] = ()) -> None:
-        """Run models in dependency order, those replaced by given rows left out."""
-        known = {name: model for name, model in MODELS.items() if name not in set(replaced)}
+    def load(self, relations: Mapping[str, Any]) -> None:
+        """Fill relations from Arrow tables or pandas frames by column name."""
+        for name, table in relations.items():
+            self.engine.con.register("loading", table)
+            self.engine.con.execute(f"INSERT INTO {name} BY NAME SELECT * FROM loading")
+            self.engine.con.unregister("loading")
+
+    def build(self, wanted: Iterable[str]) -> None:
+        """Run models in dependency order, except those given."""
+        known = {name: model for name, model in MODELS.items() if name not in self.replaced}
         for model in order(known, [name for name in wanted if name in known]):
             sql = wrap(model, CONTRACTS[model.name]) if model.name in CONTRACTS else model.sql
             self.engine.run_model(model.name, sql, self.params)
 
+    def build_layer(self, layer: str) -> None:
+        self.build([name for name, model in MODELS.items() if model.layer == layer])
+
     def grade(self, policies: Policies | None = None) -> None:
         """Run the grading plan over core tables that were built or given."""
-        policies = policies or load_policies([ROOT / "config"], self.period)
-        for statement in grading_plan(policies, MODELS):
-            if statement.name not in self.columns:
-                self.engine.run_model(statement.name, statement.sql, self.params)
+        for statement in grading_plan(policies or load_policies([ROOT / "config"], self.period), MODELS):
+            self.engine.run_model(statement.name, statement.sql, self.params)
+            self.replaced.add(statement.name)
 
-    def rows(self, relation: str, columns: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
+    def rows(self, relation: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         """All rows of a relation in a fixed order."""
-        picked = ", ".join(columns) if columns else "*"
+        picked = ", ".join(columns)
         return self.engine.fetch(f"SELECT {picked} FROM {relation} ORDER BY ALL")
 
     def _create(self, name: str, columns: Mapping[str, str]) -> None:
         spelled = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
         self.engine.con.execute(f'CREATE OR REPLACE TABLE "{name}" ({spelled})')
 
-    def _columns_of_model(self, name: str, rows: Sequence[Row]) -> dict[str, str]:
-        if name in CONTRACTS:
-            return published_columns(name)
-        return {column: _kind(rows, column) for column in sorted({column for row in rows for column in row})}
-
-    def _insert(self, name: str, columns: Mapping[str, str], rows: Sequence[Row], seed: int | None) -> None:
-        ordered = list(rows)
-        if seed is not None:
-            random.Random(seed).shuffle(ordered)
-        for row in ordered:
-            unknown = sorted(set(row) - set(columns))
-            if unknown:
-                raise AssertionError(f"{name} has no column {unknown[0]}")
-            marks = ", ".join(f"CAST(? AS {columns[column]})" for column in row)
-            names = ", ".join(f'"{column}"' for column in row)
-            values = [str(value) if _is_text_like(value) else value for value in row.values()]
-            self.engine.con.execute(f'INSERT INTO "{name}" ({names}) VALUES ({marks})', values)
-
-
-def _kind(rows: Sequence[Row], column: str) -> str:
-    value = next((row[column] for row in rows if row.get(column) is not None), "")
-    kinds = {bool: "BOOLEAN", int: "BIGINT", float: "DECIMAL(18,2)", date: "DATE"}
-    return kinds.get(type(value), "VARCHAR")
-
-
-def _is_text_like(value: Any) -> bool:
-    return isinstance(value, float | date)
+    def _insert(self, name: str, columns: Mapping[str, str], row: Row) -> None:
+        unknown = sorted(set(row) - set(columns))
+        if unknown:
+            raise AssertionError(f"{name} has no column {unknown[0]}")
+        marks = ", ".join(f"CAST(? AS {columns[column]})" for column in row)
+        names = ", ".join(f'"{column}"' for column in row)
+        values = [value if value is None or isinstance(value, bool) else str(value) for value in row.values()]
+        self.engine.con.execute(f'INSERT INTO "{name}" ({names}) VALUES ({marks})', values)

@@ -1,0 +1,126 @@
+"""Whatever arrives when: late, revised, in another order, added or removed, the months come out right."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from etl import pipeline
+from etl.local.postgres import database
+from tests.acceptance.county import DELIVERED, NOW, PERIODS, County, county_at
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, county: County) -> Iterator[County]:
+    """An empty home with the same world and the same token key as the shared county."""
+    key = county.settings.token_key_path
+    with county_at(tmp_path / "home", county.households, worlds=county.worlds, token_key=key) as home:
+        yield home
+
+
+def contents(county: County) -> dict[str, dict[str, str]]:
+    return {period: dict(graded.contents) for period, graded in county.ledger.last_gradings(PERIODS).items()}
+
+
+def test_banks_of_both_months_before_any_grade_give_the_same_content(county: County, fresh: County) -> None:
+    for period in PERIODS:
+        fresh.deliver(period)
+        fresh.take_in(period)
+    pipeline.grade_period(fresh.settings, PERIODS[-1], now=NOW)
+    pipeline.publish_period(fresh.settings, PERIODS[-1], now=NOW)
+    assert contents(fresh) == contents(county)
+
+
+def test_a_late_bank_is_carried_forward_and_lifts_nobody(fresh: County) -> None:
+    fresh.live("2024-02")
+    fresh.deliver("2024-03")
+    shutil.rmtree(fresh.settings.drop / "baiyun_rcb")
+    fresh.take_in("2024-03")
+    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == []
+    fresh.ledger.carry_forward("2024-03", "baiyun_rcb", "loans", "deadline passed", now=NOW)
+    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == ["2024-03"]
+    pipeline.grade_period(fresh.settings, "2024-03", now=NOW)
+    pipeline.publish_period(fresh.settings, "2024-03", now=NOW)
+    states = fresh.rows(
+        "SELECT DISTINCT input_state FROM core.core_loans WHERE period = '2024-03' AND bank_code = 'baiyun_rcb' "
+        "AND note_state IN ('active', 'ended_unknown')"
+    )
+    assert states == [("carried_forward",)]
+    [(risen,)] = fresh.rows(
+        "SELECT count(*) FROM core.core_household_grades after JOIN core.core_household_grades before USING (household_key) "
+        "WHERE before.period = '2024-02' AND after.period = '2024-03' AND after.score > before.score AND EXISTS ("
+        "SELECT 1 FROM core.core_loans l WHERE l.household_key = after.household_key AND l.period = '2024-03' "
+        "AND l.bank_code = 'baiyun_rcb' AND l.note_state = 'active') AND after.effective_grade < before.effective_grade"
+    )
+    assert risen == 0
+    before = fresh.ledger.current_release()
+    assert before is not None
+    arrive_late(fresh)
+    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == ["2024-03"]
+    pipeline.grade_period(fresh.settings, "2024-03", now=NOW)
+    released = pipeline.publish_period(fresh.settings, "2024-03", now=NOW)
+    assert released is not None
+
+
+def arrive_late(county: County) -> None:
+    from etl.cli.demo import drop_files
+
+    drop_files(county.worlds / "2024-03" / "drop", county.settings.drop, DELIVERED["2024-03"])
+    for delivery in pipeline.scan(county.settings, now=NOW, quiet_seconds=0.0):
+        pipeline.take_in(county.settings, delivery.delivery_id, now=NOW)
+
+
+def test_a_revision_regrades_alone_and_a_rejected_one_changes_nothing(fresh: County) -> None:
+    fresh.live("2024-02")
+    place = fresh.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
+    lines = place.read_bytes().split(b"\n")
+    revise(fresh, place.with_name("农户贷款借据_202402_2.csv"), b"\n".join(lines[:5]))
+    [rejected] = [d for d in fresh.ledger.deliveries("2024-02", "baiyun_rcb") if d.name.endswith("_2.csv")]
+    assert (rejected.outcome, rejected.in_force) == ("rejected", False)
+    revise(fresh, place.with_name("农户贷款借据_202402_3.csv"), b"\n".join(lines[:-6]) + b"\n")
+    accepted = fresh.ledger.deliveries("2024-02", "baiyun_rcb")[-1]
+    assert accepted.in_force
+    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == ["2024-02"]
+    assert pipeline.grade_period(fresh.settings, "2024-02", now=NOW).changed
+    released = pipeline.publish_period(fresh.settings, "2024-02", now=NOW)
+    assert released is not None
+    assert released.release_id == "2024-02-002"
+
+
+def revise(county: County, place: Path, content: bytes) -> None:
+    place.write_bytes(content)
+    place.with_name(place.name + ".ok").touch()
+    for delivery in pipeline.scan(county.settings, now=NOW, quiet_seconds=0.0):
+        pipeline.take_in(county.settings, delivery.delivery_id, now=NOW)
+
+
+def test_the_same_bytes_again_are_a_duplicate(fresh: County) -> None:
+    fresh.live("2024-02")
+    place = fresh.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
+    revise(fresh, place.with_name("农户贷款借据_202402_2.csv"), place.read_bytes())
+    assert fresh.ledger.deliveries("2024-02", "baiyun_rcb")[-1].outcome == "duplicate"
+    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == []
+    receipts = list((fresh.settings.outbox / "baiyun_rcb" / "2024-02").glob("*_2.csv.*.receipt.json"))
+    assert len(receipts) == 1
+
+
+def test_a_bank_added_or_removed_between_months_loses_none(fresh: County, tmp_path: Path) -> None:
+    """The configuration is the only list of banks: without one the month is complete without it."""
+    fresh.deliver("2024-02")
+    overlay = tmp_path / "config"
+    shutil.copytree(fresh.settings.config[-1], overlay)
+    bank = overlay / "banks" / "xinhe_vb.yml"
+    text = bank.read_text(encoding="utf-8")
+    bank.write_text(text.replace("since: 2024-02", "since: 2024-03"), encoding="utf-8")
+    with database(replace(fresh.settings, config=(overlay,))) as settings:
+        pipeline.pull(settings, "government", "2024-02", now=NOW)
+        for delivery in pipeline.scan(settings, now=NOW, quiet_seconds=0.0):
+            pipeline.take_in(settings, delivery.delivery_id, now=NOW)
+        pipeline.collect_files(settings, "mediation", "2024-02", now=NOW)
+        assert pipeline.ready_periods(settings, now=NOW, again=True) == ["2024-02"]

@@ -1,0 +1,107 @@
+"""The compiled scorecard agrees with a naive one to the last digit, over two months in which everything happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.grading import naive
+from tests.grading.county import County, graded_month, key_lists, random_county
+from tests.sql.month import Month
+
+HOUSEHOLDS = 1_500
+
+
+def second_month(county: County, seed: int) -> County:
+    """The county a month later: values change, rows are rejected, notes vanish, a bank is late, a consent ends."""
+    rng = np.random.default_rng(seed)
+    households, loans = county.households.copy(), county.loans.copy()
+    better = rng.random(len(households)) < 0.3
+    households.loc[better, "civility_score"] = 95.0
+    fate = rng.random(len(loans))
+    worse = fate < 0.25
+    loans.loc[worse, "loan_status"] = "overdue"
+    loans.loc[worse & (loans["supplier"] != "gamma"), "overdue_days"] = 120
+    rejected = pd.concat([loans[(fate > 0.25) & (fate < 0.33)], _unseen(loans[fate > 0.9])])
+    stay = ((fate <= 0.25) | (fate >= 0.33)) & ((fate <= 0.5) | (fate >= 0.55))
+    new = loans[fate > 0.93].assign(loan_key=lambda notes: notes["loan_key"] + "-new")
+    consents = county.consents.copy()
+    ends = rng.random(len(consents)) < 0.01
+    consents.loc[ends, "withdrawn_on"] = date(2024, 3, 2)
+    refused = rng.random(len(households)) < 0.03
+    members_refused = rng.random(len(county.members)) < 0.01
+    delivered = rng.random(len(households)) < 0.6
+    return replace(
+        county,
+        households=households[delivered & ~refused],
+        members=county.members[~members_refused],
+        consents=consents[ends],
+        keys=key_lists(county),
+        loans=pd.concat([loans[stay], new]).assign(as_of_on=date(2024, 3, 31)),
+        mediation=county.mediation.iloc[::7],
+        rejected={
+            "loans": rejected[["supplier", "loan_key", "person_key", "co_person_key"]],
+            "households": households.loc[refused, ["supplier", "household_key"]],
+            "members": county.members.loc[members_refused, ["supplier", "member_key", "household_key"]],
+            "mediation": county.mediation.iloc[1::40][["supplier", "case_key", "applicant_key", "respondent_key", "helper_key"]],
+        },
+        late=frozenset({"beta"}),
+    )
+
+
+def _unseen(loans: pd.DataFrame) -> pd.DataFrame:
+    return loans.assign(loan_key=loans["loan_key"] + "-unseen")
+
+
+def assert_agrees(month: Month) -> None:
+    expected = naive.grade(naive.read_tables(month))
+    points: dict[str, dict[str, Decimal]] = {key: {} for key in expected}
+    for key, indicator, gained in month.rows("core_household_points", ["household_key", "indicator", "points"]):
+        points[key][indicator] = gained
+    columns = ["household_key", "score", "not_rated_reason", "computed_grade", "effective_grade", "hold_reason", "input_state"]
+    rows = month.rows("core_household_grades", columns)
+    assert {row[0] for row in rows} == set(expected)
+    for key, *found in rows:
+        wanted = expected[key]
+        names = ("score", "reason", "computed", "effective", "hold", "state")
+        assert dict(zip(names, found, strict=True)) == {name: wanted[name] for name in names}, key
+        assert points[key] == wanted["points"], key
+
+
+@pytest.fixture(scope="module")
+def first() -> Month:
+    return graded_month("2024-02", random_county(7, HOUSEHOLDS))
+
+
+@pytest.fixture(scope="module")
+def second(first: Month) -> Month:
+    return graded_month("2024-03", second_month(random_county(7, HOUSEHOLDS), 8), before=first)
+
+
+def test_first_month_agrees(first: Month) -> None:
+    assert_agrees(first)
+
+
+def test_second_month_agrees(second: Month) -> None:
+    assert_agrees(second)
+
+
+def test_second_month_had_everything(second: Month) -> None:
+    """Else the agreement would prove little."""
+    states = {row[0] for row in second.rows("core_household_grades", ["input_state"])}
+    holds = {row[0] for row in second.rows("core_household_grades", ["hold_reason"])}
+    reasons = {row[0] for row in second.rows("core_household_grades", ["not_rated_reason"])}
+    bands = {row[0] for row in second.rows("core_household_points", ["band"])}
+    fates = {row[0] for row in second.rows("core_loans", ["note_state"])}
+    vetoes = {row[0] for row in second.rows("core_household_grades", ["veto_ids"])}
+    assert states == {"complete", "carried_forward", "withheld"}
+    assert holds == {None, "awaiting_input", "awaiting_bank_confirmation"}
+    assert reasons == {None, "opted_out", "no_consent", "absent", "incomplete"}
+    assert bands >= {"missing", "no_consent", "held", "held_lower", "else"}
+    assert fates == {"active", "ended_unknown"}
+    assert vetoes == {None, "confirmed_agreement_unperformed"}
