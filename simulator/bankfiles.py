@@ -48,7 +48,7 @@ from simulator.world import BAIYUN, BANK_DATA, BANKS, MISTAKE_LANE, QINGHE, XINH
 FIVE_CLASSES = ("normal", "special_mention", "substandard", "doubtful", "loss")
 STATUSES = ("normal", "extended", "overdue", "repaid", "written_off", "transferred")
 KINDS = ("principal", "interest", "both")
-MAIN_BANK_OF = {QINGHE: "pboc", BAIYUN: "east", XINHE: "core_digit"}
+CODING_OF = {QINGHE: "pboc", BAIYUN: "east", XINHE: "core_digit"}
 ROWS_TO_LOSE = 0.09
 """Share of a bank file that planted mistakes may cost: below every `accept.max_rejected_share`."""
 
@@ -167,7 +167,7 @@ def bank_layout(config: Config, bank: int) -> Layout:
 
 def bank_style(county: County, bank: int) -> Style:
     return Style(
-        county.config, MAIN_BANK_OF[bank], county.first_day, county.last_day,
+        county.config, CODING_OF[bank], county.first_day, county.last_day,
         date_separator="" if bank == BAIYUN else "-", yuan_per_unit=10_000 if bank == XINHE else 1,
         rate_as_fraction=bank == XINHE,
     )  # fmt: skip

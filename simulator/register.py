@@ -16,6 +16,7 @@ from simulator.world import (
     FIRST_MONTH,
     GRADING,
     INCOME,
+    LANES,
     MISTAKE_LANE,
     PROPERTY,
     STORY_LANES,
@@ -386,4 +387,4 @@ def _quiet_people(county: County) -> np.ndarray:
 
 def story_lane(homes: np.ndarray) -> np.ndarray:
     """Is a household of a lane whose loans may carry a story named in truth.json."""
-    return np.isin(homes % 8, STORY_LANES)
+    return np.isin(homes % LANES, STORY_LANES)

@@ -88,9 +88,6 @@ class Sheet:
         """All columns in the order of the layout, edited."""
         return [self.column(name) for name in self.layout.names]
 
-    def row(self, row: int) -> Row:
-        return Row(self, row)
-
 
 @dataclass(frozen=True)
 class Row:

@@ -83,7 +83,7 @@ def _spec(given: _Delivery, rule: Rule) -> Spec:
 def _expectation(given: _Delivery, rule: Rule) -> tuple[str, dict[str, Any]]:
     column = given.contract.columns[rule.column]
     if rule.kind == "required":
-        return "expect_column_values_to_not_be_null", {"column": column.name + RAW}
+        return "expect_column_values_to_not_be_null", {"column": column.raw_name}
     if rule.kind == "type":
         return _readable(column, given.layout)
     if rule.kind == "codes":
@@ -111,7 +111,7 @@ def _readable(column: Column, layout: Layout) -> tuple[str, dict[str, Any]]:
     pattern, whole = casts.decimal_pattern(column, layout), casts.whole_digits(column, layout)
     if whole >= casts.MAX_DIGITS:
         return "expect_column_values_to_match_regex", {"column": raw, "regex": pattern}
-    fits = f"^[+-]?0*[0-9]{{0,{whole}}}([.]|$)"
+    fits = f"^[+-]?0*[0-9]{{0,{whole}}}(?:[.]|$)"
     return "expect_column_values_to_match_regex_list", {"column": raw, "regex_list": [pattern, fits], "match_on": "all"}
 
 
@@ -263,7 +263,7 @@ def _release_expectation(contract: Contract, rule: Rule, tables: Mapping[str, st
         return UNEXPECTED_ROWS, {"unexpected_rows_query": _reference_query(rule.reference, tables)}
     if rule.kind == "check":
         condition = language.release_sql(str(rule.sql))
-        return UNEXPECTED_ROWS, {"unexpected_rows_query": _counting(f"NOT ({condition})")}
+        return UNEXPECTED_ROWS, {"unexpected_rows_query": _marking(f"NOT ({condition})")}
     facts = contract.columns[rule.column].facts
     name = {"column": rule.column}
     if rule.kind == "required":
@@ -285,13 +285,13 @@ def _number(bound: Decimal | None) -> float | int | None:
     return int(bound) if bound == bound.to_integral_value() else float(bound)
 
 
-def _counting(broken: str) -> str:
-    """A query that gives one row, the count, only when some row is broken: no value can leave the database."""
-    return f"SELECT count(*) AS broken FROM (SELECT * FROM {{batch}}) AS checked WHERE {broken} HAVING count(*) > 0"
+def _marking(broken: str) -> str:
+    """A query with one constant per broken row: it can be counted, and no value can leave the database."""
+    return f"SELECT 1 AS broken FROM (SELECT * FROM {{batch}}) AS checked WHERE {broken}"
 
 
 def _reference_query(reference: Reference, tables: Mapping[str, str]) -> str:
     pairs = zip(reference.columns, reference.to, strict=True)
     same = " AND ".join(f"target.{language.quote(to)} = checked.{language.quote(name)}" for name, to in pairs)
     present = " AND ".join(f"checked.{language.quote(name)} IS NOT NULL" for name in reference.columns)
-    return _counting(f"{present} AND NOT EXISTS (SELECT 1 FROM {tables[reference.table]} AS target WHERE {same})")
+    return _marking(f"{present} AND NOT EXISTS (SELECT 1 FROM {tables[reference.table]} AS target WHERE {same})")

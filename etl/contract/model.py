@@ -204,6 +204,11 @@ class Column:
         return not self.is_text or self.codes is not None
 
     @property
+    def raw_name(self) -> str:
+        """The column of TYPED that is NULL exactly when no cell was delivered."""
+        return self.name + language.RAW if self.can_fail_to_cast else self.name
+
+    @property
     def decimal(self) -> tuple[int, int] | None:
         """Precision and scale of a decimal column."""
         found = re.fullmatch(r"decimal\((\d+),(\d+)\)", self.type)
@@ -492,7 +497,7 @@ def _text_kind(kind: str, column: Column) -> str:
 def _facts_present(column: Column) -> dict[str, str | None]:
     """Kind of fact -> condition (None for uniqueness), in a fixed order."""
     name, facts = language.quote(column.name), column.facts
-    raw = language.quote(column.name + language.RAW)
+    raw = language.quote(column.raw_name)
     conditions: dict[str, str | None] = {}
     if facts.required:
         conditions["required"] = f"{name if column.derived else raw} IS NOT NULL"

@@ -72,7 +72,7 @@ def grades_sql(version: HouseholdVersion) -> str:
 def _is_deep(version: HouseholdVersion, rank: str) -> str:
     """Whether a rank lies so far below the standing one that the fall may have to wait; NULL without a standing grade."""
     rule = version.single_source_fall
-    lowest = [cut.grade for cut in version.grades].index(rule.to) + 1
+    lowest = version.rank_of(rule.to)
     return f"({rank} - standing_rank >= {rule.grades} OR ({rank} >= {lowest} AND standing_rank < {lowest}))"
 
 

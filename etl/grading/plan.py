@@ -39,13 +39,18 @@ def grading_plan(policies: Policies, models: Mapping[str, Model], *, notice_days
     """
     if notice_days:
         raise ConfigurationError(
-            "config/county.yml", "notice_days", f"{notice_days} days of notice need a round of objections", "set it to 0"
+            "config/county.yml",
+            "notice_days",
+            f"{notice_days} days of notice need a round of objections",
+            "set it to 0",
         )
     household = policies.household
     parameters = household.all_parameters
     taken = sorted(RESERVED_PARAMETERS & parameters.keys())
     if taken:
-        raise ConfigurationError(policies.files["household"], f"parameters.{taken[0]}", "the name is taken", "rename it")
+        raise ConfigurationError(
+            policies.files["household"], f"parameters.{taken[0]}", "the name is taken", "rename it"
+        )
     statements = [
         *(Statement(model.name, model.sql) for model in _features(models)),
         Statement("held_points", scorecard.held_points_sql(household)),

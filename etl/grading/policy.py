@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -123,13 +124,14 @@ def _check_bands(bands: Sequence[Band]) -> None:
     if any(band.else_ is not None for band in steps):
         raise ValueError("bands overlap: else stands last")
     kinds = {frozenset(band.conditions) for band in steps}
+    if not kinds:
+        return
     if kinds == {frozenset({"equals"})}:
         _check_categories(steps, rest)
-    elif kinds <= {frozenset({"at_most"})} or kinds == {frozenset({"below"})}:
-        _check_steps(steps, "at_most" if kinds <= {frozenset({"at_most"})} else "below", rest, ascending=True)
-    elif kinds == {frozenset({"at_least"})}:
-        _check_steps(steps, "at_least", rest, ascending=False)
-    elif frozenset({"at_least", "below"}) in kinds:
+    elif len(kinds) == 1 and len(next(iter(kinds))) == 1:
+        [kind] = next(iter(kinds))
+        _check_steps(steps, kind, rest, ascending=kind != "at_least")
+    elif set().union(*kinds) <= {"at_least", "below"}:
         _check_bins(steps, rest)
     else:
         raise ValueError("bands of different kinds overlap: use one of at_most, at_least, below, equals, or bins")
@@ -145,7 +147,7 @@ def _check_categories(steps: Sequence[Band], rest: bool) -> None:
 
 def _check_steps(steps: Sequence[Band], kind: str, rest: bool, *, ascending: bool) -> None:
     bounds = [Decimal(str(band.conditions[kind])) for band in steps]
-    ordered = all((low < high) == ascending and low != high for low, high in zip(bounds, bounds[1:], strict=False))
+    ordered = all((low < high) == ascending and low != high for low, high in pairwise(bounds))
     if not ordered:
         raise ValueError(f"bands overlap: {kind} must be strictly {'ascending' if ascending else 'descending'}")
     if not rest:
@@ -155,7 +157,7 @@ def _check_steps(steps: Sequence[Band], kind: str, rest: bool, *, ascending: boo
 def _check_bins(steps: Sequence[Band], rest: bool) -> None:
     if rest:
         raise ValueError("half-open bins need no else: leave out below in the last one")
-    for position, (band, following) in enumerate(zip(steps, steps[1:], strict=False)):
+    for position, (band, following) in enumerate(pairwise(steps)):
         if band.below is None or following.at_least is None or (position and band.at_least is None):
             raise ValueError("bins overlap: only the first may lack at_least, only the last may lack below")
         if band.below != following.at_least:
@@ -222,6 +224,10 @@ class HouseholdVersion(Version):
     def ordered(self) -> list[Indicator]:
         """Indicators in the order of the key of core_household_points."""
         return sorted(self.indicators, key=lambda indicator: indicator.id)
+
+    def rank_of(self, grade: Grade) -> int:
+        """1 for the best grade, and so on."""
+        return [cut.grade for cut in self.grades].index(grade) + 1
 
     @property
     def all_parameters(self) -> dict[str, int]:
@@ -378,7 +384,9 @@ def _version_for(path: Path, model: type[_File], name: str, period: Period) -> A
         raise ConfigurationError(path, "policy", f"{file.policy!r} is not the file's name", f"write policy: {name}")
     in_force = [version for version in file.versions if version.from_ <= period]
     if not in_force:
-        raise ConfigurationError(path, "versions", f"none is in force in {period}", "add a version with an earlier from")
+        raise ConfigurationError(
+            path, "versions", f"none is in force in {period}", "add a version with an earlier from"
+        )
     return max(in_force, key=lambda version: version.from_)
 
 
@@ -408,5 +416,7 @@ def _check_requirement(
 
 
 def _provided(registry: Registry, period: Period, dataset: str) -> Iterator[tuple[str, list[str]]]:
-    for owner in sorted({(entry.source, entry.supplier) for entry in registry.expected(period) if entry.dataset == dataset}):
+    for owner in sorted(
+        {(entry.source, entry.supplier) for entry in registry.expected(period) if entry.dataset == dataset}
+    ):
         yield owner[0], registry.feed(owner[1], dataset).provides

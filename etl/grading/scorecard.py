@@ -16,6 +16,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from etl.engine.dialect import parse
 from etl.engine.models import Model
 from etl.grading.policy import Band, CutOff, HouseholdVersion, Indicator, Policies
 from etl.vocabulary import INPUT_STATES, ConfigurationError
@@ -58,8 +59,9 @@ def number(value: Decimal) -> str:
 def scores_sql(policies: Policies, models: Mapping[str, Model]) -> str:
     """SELECT of `household_scores`, ordered by household_key.
 
-    Columns: household_key, former_household_key, town_code, village_code, not_rated_reason, veto_ids, input_state, score, <block>_points, <block>_input_state, computed_rank (1 = best), and per
-    indicator <id>_value, <id>_band, <id>_points, <id>_evidence (only where it differs from row to row).
+    Columns: household_key, former_household_key, town_code, village_code, not_rated_reason, veto_ids, input_state, score,
+    <block>_points, <block>_input_state, computed_rank (1 = best), per indicator <id>_value, <id>_band, <id>_points, and
+    the features that evidence names.
     Raises ConfigurationError for an indicator without SQL, a condition over an unknown column, or a block whose
     `<block>_input_state` the features lack.
     """
@@ -67,7 +69,9 @@ def scores_sql(policies: Policies, models: Mapping[str, Model]) -> str:
     features = _columns_of(models, FEATURES, str(path))
     _check_conditions(policies, features)
     measured = [_measure(indicator, models, str(path)) for indicator in version.ordered]
-    return _summed(version, _pointed(version, measured, _measured_sql(version, measured, models[FEATURES].sql)), measured)
+    return _summed(
+        version, _pointed(version, measured, _measured_sql(version, measured, models[FEATURES].sql)), measured
+    )
 
 
 def held_points_sql(version: HouseholdVersion) -> str:
@@ -128,7 +132,7 @@ def grade_sql(grades: Sequence[CutOff], rank: str) -> str:
 def _columns_of(models: Mapping[str, Model], name: str, path: str) -> set[str]:
     if name not in models:
         raise ConfigurationError(path, name, "no such SQL model", f"add sql/features/{name}.sql")
-    return {column.alias_or_name for column in sqlglot.parse_one(models[name].sql, dialect=DIALECT).selects}
+    return {column.alias_or_name for column in parse(models[name].sql).selects}
 
 
 def _check_conditions(policies: Policies, features: set[str]) -> None:
@@ -153,23 +157,25 @@ def _measure(indicator: Indicator, models: Mapping[str, Model], path: str) -> Me
     key = f"indicators.{indicator.id}"
     if model is None:
         raise ConfigurationError(path, key, "its SQL is missing", f"add sql/indicators/{indicator.model}.sql")
-    query = sqlglot.parse_one(model.sql, dialect=DIALECT)
+    query = parse(model.sql)
     found = {column.alias_or_name: column for column in query.selects}
     if set(found) != set(COLUMNS):
         raise ConfigurationError(model.path, indicator.model, "wrong columns", f"select {', '.join(COLUMNS)}")
     if not _is_projection(query):
         joined = f"x_{indicator.id}"
         state = f"coalesce({joined}.state, 'missing')"
-        evidence = f"{indicator.id}_evidence"
-        return Measured(indicator, f"{joined}.value", state, evidence, (evidence,), model.sql)
-    value, state, shown = (found[name].unalias() for name in COLUMNS[1:])
-    named = tuple(dict.fromkeys(column.name for column in shown.find_all(exp.Column)))
-    return Measured(indicator, *(part.sql(dialect=DIALECT) for part in (value, state, shown)), named, None)
+        kept = f"{indicator.id}_evidence"
+        return Measured(indicator, f"{joined}.value", state, kept, (kept,), model.sql)
+    named = tuple(dict.fromkeys(column.name for column in found["evidence"].find_all(exp.Column)))
+    value, state, evidence = (found[name].unalias().sql(dialect=DIALECT) for name in COLUMNS[1:])
+    return Measured(indicator, value, state, evidence, named, None)
 
 
-def _is_projection(query: exp.Expression) -> bool:
+def _is_projection(query: exp.Query) -> bool:
     source = query.args.get("from") or query.args.get("from_")
-    extra = [name for name, value in query.args.items() if value and name not in ("expressions", "from", "from_", "kind")]
+    extra = [
+        name for name, value in query.args.items() if value and name not in ("expressions", "from", "from_", "kind")
+    ]
     return source is not None and isinstance(source.this, exp.Table) and source.this.name == FEATURES and not extra
 
 
@@ -251,11 +257,13 @@ def _band_points_sql(indicator: Indicator) -> str:
 def _settled(indicator: Indicator) -> str:
     """Points and band after looking at the state of the rows behind them.
 
-    Withheld rows neither raise nor lower: last month's points stay. Rows carried forward never raise: the lower of the
-    two counts. Points of an older version never exceed the maximum of this one.
+    Withheld rows neither raise nor lower: last month's points stay, and without any there is no score (least() would
+    pass over the NULL). Rows carried forward never raise: the lower of the two counts. Points of an older version never
+    exceed the maximum of this one.
     """
     name, state = indicator.id, f"{indicator.block}_input_state"
-    before = f"least({name}_before, {number(indicator.max)})"
+    most = number(indicator.max)
+    before = f"CASE WHEN {name}_before <= {most} THEN {name}_before WHEN {name}_before > {most} THEN {most} END"
     withheld = f"{state} = 'withheld' OR {name}_new = {HELD}"
     lowered = f"{state} = 'carried_forward' AND {name}_before < {name}_raw"
     points = f"CASE WHEN {withheld} THEN {before} WHEN {lowered} THEN {name}_before ELSE {name}_raw END"
@@ -268,9 +276,7 @@ def _summed(version: HouseholdVersion, source: str, measured: Sequence[Measured]
     kept = ", ".join(dict.fromkeys(column for entry in measured for column in _kept_columns(entry)))
     score = " + ".join(f"{entry.indicator.id}_points" for entry in measured)
     reason = f"coalesce(excluded, CASE WHEN ({score}) IS NULL THEN 'incomplete' END)"
-    caps = "".join(
-        f", CASE WHEN veto_{veto.id} THEN {_rank_of(version, veto.cap)} ELSE 1 END" for veto in version.veto
-    )
+    caps = "".join(f", CASE WHEN veto_{veto.id} THEN {version.rank_of(veto.cap)} ELSE 1 END" for veto in version.veto)
     columns = ", ".join(
         (
             "household_key", "former_household_key", "town_code", "village_code",
@@ -294,10 +300,6 @@ def _kept_columns(entry: Measured) -> Iterator[str]:
     name = entry.indicator.id
     yield from (f"{name}_value", f"{name}_band", f"{name}_points")
     yield from entry.named
-
-
-def _rank_of(version: HouseholdVersion, grade: str) -> int:
-    return [cut.grade for cut in version.grades].index(grade) + 1 if grade else 0
 
 
 def _veto_ids(version: HouseholdVersion) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import sqlglot
-
+from etl.engine.dialect import parse
 from etl.engine.models import Model
 from etl.grading.policy import Policies, Share, ShareCondition, VillageVersion
 from etl.grading.scorecard import number, text
@@ -57,8 +56,7 @@ def _check_shares(policies: Policies, models: Mapping[str, Model]) -> None:
     path = policies.files["village"]
     if FEATURES not in models:
         raise ConfigurationError(path, FEATURES, "no such SQL model", f"add sql/features/{FEATURES}.sql")
-    query = sqlglot.parse_one(models[FEATURES].sql, dialect="duckdb")
-    known = {column.alias_or_name for column in query.selects}
+    known = {column.alias_or_name for column in parse(models[FEATURES].sql).selects}
     for name, share in policies.village.shares.items():
         for column in (share.numerator, share.denominator):
             if column not in known:

@@ -109,7 +109,7 @@ def read_pulled(
 
 def read_keys(keys_file: BinaryIO) -> pa.Table:
     """The key list of a pull (its second part): one text column, named as at the source, ascending."""
-    return pq.read_table(keys_file)
+    return pq.ParquetFile(keys_file).read(use_threads=False)
 
 
 def _parquet_batches(raw: BinaryIO, member: str, wanted: list[str]) -> Iterator[pa.RecordBatch]:
@@ -120,7 +120,7 @@ def _parquet_batches(raw: BinaryIO, member: str, wanted: list[str]) -> Iterator[
         missing = wanted
     if missing:
         raise broken(member, "提取文件与布局不符", f"the pull lacks {missing[0]}", "重新提取")
-    yield from file.iter_batches(columns=wanted)
+    yield from file.iter_batches(columns=wanted, use_threads=False)
 
 
 def _named(feed: Feed, dataset: str) -> tuple[str, str, str]:

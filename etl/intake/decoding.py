@@ -9,7 +9,6 @@ where the whole text would: delimiters, quotes and line ends are no legal contin
 from __future__ import annotations
 
 import codecs
-import io
 from typing import Final, Protocol
 
 import numpy as np
@@ -110,14 +109,13 @@ def _is_ascii(column: pa.StringArray) -> bool:
     return data is None or data.to_pybytes().isascii()
 
 
-class Utf8Stream(io.RawIOBase):
+class Utf8Stream:
     """A member as the UTF-8 a parser is fed, without byte order mark.
 
     Raises UnreadableError: P104 undecodable, P107 NUL or damaged zip.
     """
 
     def __init__(self, raw: MeteredStream, decoding: Decoding, member: str) -> None:
-        super().__init__()
         self._raw, self._decoding, self._member = raw, decoding, member
         self._pieces: list[bytes] = []
         self._size = 0
@@ -127,11 +125,8 @@ class Utf8Stream(io.RawIOBase):
         self._ended_in_return = False
         self.has_blank_lines = False
 
-    def readable(self) -> bool:
-        return True
-
     def read(self, size: int = -1) -> bytes:
-        """Exactly `size` bytes unless the text ends; pyarrow takes a short read for the whole rest of a line."""
+        """Exactly `size` bytes unless the text ends."""
         text = self.peek(size)
         taken, rest = (text, b"") if size < 0 else (text[:size], text[size:])
         self._pieces, self._size = [rest], len(rest)

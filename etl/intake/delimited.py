@@ -1,19 +1,22 @@
 """Read delimited text (CSV, `|` files) into strings: strict decoding, exact row and line numbers, bounded memory.
 
-The bytes are fed to pyarrow as UTF-8 (see decoding). Its streaming reader without threads numbers the lines it rejects,
-so a bad line keeps its own number and does not shift the others.
+The text is parsed by pyarrow in pieces that end where a row ends, each from memory and on the calling thread: Arrow's own
+threads must never hold a Python file, because one that is released while the interpreter ends hangs or aborts it. Read
+without threads, pyarrow numbers the lines it rejects, so a bad line keeps its number and does not shift the others.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -34,70 +37,167 @@ from etl.intake.strings import (
 )
 from etl.registry import Feed, Layout
 
-BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 2 << 20
+MAX_ROW_BYTES: Final = 1 << 20
 MAX_BAD_CHARACTERS: Final = 64 << 20
 _HEADER_BYTES: Final = 1 << 16
+_SENTINEL: Final = "\x02end of piece\x02"
+_LINE_END: Final = "\r\n|\r|\n"
+_FIX_DELIMITER: Final = "检查分隔符是否为约定的字符"
 
 
-class _Numbering:
-    """Row and line numbers of good rows, given that the rows pyarrow skipped keep theirs."""
+@dataclass
+class _Rejects:
+    """The lines pyarrow rejected in one piece: 1-based row in the piece, text, line breaks inside."""
 
-    def __init__(self, header_lines: int) -> None:
-        self._header_lines = header_lines
-        self._good = 0
-        self._line_breaks = 0
-        self.bad_rows: list[int] = []
-        self.bad_texts: list[str] = []
-        self._bad_breaks: list[int] = []
-        self._broken_rows: list[tuple[Rows, Rows]] = []
-        self.is_full = False
-        self._room = MAX_BAD_CHARACTERS
+    limit: int
+    rows: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    is_full: bool = False
 
-    def skip(self, row: pa_csv.InvalidRow) -> str:
-        """pyarrow's handler: note the line and go on, up to a bound."""
-        if len(self.bad_rows) >= MAX_BAD_LINES:
+    def take(self, row: pa_csv.InvalidRow) -> str:
+        """pyarrow's handler: note the line and go on, up to the limit."""
+        if len(self.rows) >= self.limit:
             self.is_full = True
             return "error"
-        text = row.text.rstrip("\r\n")
-        self.bad_rows.append(row.number)
-        kept = text[:MAX_RAW_CHARACTERS] if self._room > 0 else ""
-        self._room -= len(kept)
-        self.bad_texts.append(kept)
-        self._bad_breaks.append(text.count("\n"))
+        self.rows.append(row.number)
+        self.texts.append(row.text.rstrip("\r\n"))
         return "skip"
 
-    def rows_of(self, count: int) -> Rows:
-        """Row numbers of the next good rows: the j-th good row stands after all bad rows b_i with b_i - i < j."""
-        ordinal = np.arange(self._good + 1, self._good + count + 1, dtype=np.int64)
-        self._good += count
-        if not self.bad_rows:
-            return ordinal
-        gaps = np.asarray(self.bad_rows, dtype=np.int64) - np.arange(len(self.bad_rows), dtype=np.int64)
-        return ordinal + np.searchsorted(gaps, ordinal, side="right")
-
-    def lines_of(self, rows: Rows, breaks: Rows | None) -> Rows:
-        """Line numbers of good rows, `breaks` being the line breaks inside each of them (None: none)."""
-        lines = rows + (self._header_lines + self._line_breaks)
-        if breaks is not None:
-            lines = lines + (np.cumsum(breaks) - breaks)
-            self._line_breaks += int(breaks.sum())
-            self._broken_rows.append((rows[breaks > 0], breaks[breaks > 0]))
-        if any(self._bad_breaks):
-            lines = lines + _sum_before(rows, self.bad_rows, self._bad_breaks)
-        return lines
-
-    def lines_at(self, rows: Rows) -> Rows:
-        """Line numbers of any rows, once everything has been read."""
-        lines = rows + self._header_lines + _sum_before(rows, self.bad_rows, self._bad_breaks)
-        for good_rows, breaks in self._broken_rows:
-            lines = lines + _sum_before(rows, good_rows, breaks)
-        return lines
+    def breaks(self) -> list[int]:
+        return [len(re.findall(_LINE_END, text)) for text in self.texts]
 
 
-def _sum_before(rows: Rows, at: Sequence[int] | Rows, amounts: Sequence[int] | Rows) -> Rows:
-    """For each row the sum of the amounts that stand at an earlier row (`at` ascending)."""
-    total = np.concatenate(([0], np.cumsum(np.asarray(amounts, dtype=np.int64)))).astype(np.int64)
-    return total[np.searchsorted(np.asarray(at, dtype=np.int64), rows, side="left")]
+@dataclass(frozen=True)
+class _Piece:
+    """A parsed piece: its good rows and their numbers, its bad rows; `taken` bytes of the text belong to it."""
+
+    batch: pa.RecordBatch
+    rows: Rows
+    lines: Rows
+    bad_rows: Rows
+    bad_lines: Rows
+    bad_texts: list[str]
+    line_count: int
+    taken: int
+
+    @property
+    def row_count(self) -> int:
+        return len(self.rows) + len(self.bad_rows)
+
+
+class _Parser:
+    """Cuts a stream into pieces and numbers rows and lines across them."""
+
+    def __init__(self, stream: Utf8Stream, member: str, width: int, layout: Layout, header_lines: int) -> None:
+        self._stream, self._member, self._layout = stream, member, layout
+        self._names = [str(place) for place in range(width)]
+        self._has_quotes = layout.quote != "none"
+        self._rows, self._lines, self._bad = 0, header_lines, 0
+
+    def pieces(self) -> Iterator[_Piece]:
+        """Raises UnreadableError (P107): a row beyond MAX_ROW_BYTES, too many bad lines, text that is no table."""
+        rest = b""
+        is_last = False
+        while not is_last:
+            block = self._stream.read(BLOCK_BYTES)
+            is_last = len(block) < BLOCK_BYTES
+            text = rest + block
+            cut = len(text) if is_last else _last_line_end(text)
+            taken = 0
+            if cut:
+                piece = self._parse(text[:cut], is_last=is_last)
+                taken = piece.taken
+                yield piece
+            rest = text[taken:]
+            if len(rest) > MAX_ROW_BYTES and not is_last:
+                raise self._endless_row()
+
+    def _parse(self, text: bytes, *, is_last: bool) -> _Piece:
+        """A piece may end inside a quoted cell; a row put after it shows whether it does."""
+        is_guarded = self._has_quotes and not is_last and self._layout.quote.encode() in text
+        batch, rejects = self._read(text + self._guard() if is_guarded else text)
+        breaks, is_bad = self._breaks(batch, rejects)
+        taken = len(text)
+        if is_guarded:
+            swallowed = not self._ends_in_guard(batch, is_bad)
+            batch, rejects, breaks, is_bad = _without_last_row(batch, rejects, breaks, is_bad)
+            taken = _end_of_lines(text, len(breaks) + int(breaks.sum())) if swallowed else taken
+        return self._numbered(batch, rejects, breaks, is_bad, taken)
+
+    def _numbered(
+        self, batch: pa.RecordBatch, rejects: _Rejects, breaks: Rows, is_bad: npt.NDArray[np.bool_], taken: int
+    ) -> _Piece:
+        rows = np.arange(self._rows + 1, self._rows + len(breaks) + 1, dtype=np.int64)
+        lines = rows - self._rows + self._lines + np.cumsum(breaks) - breaks
+        line_count = len(breaks) + int(breaks.sum())
+        piece = _Piece(
+            batch, rows[~is_bad], lines[~is_bad], rows[is_bad], lines[is_bad], rejects.texts, line_count, taken
+        )
+        self._rows += len(rows)
+        self._lines += line_count
+        self._bad += len(rejects.rows)
+        return piece
+
+    def _guard(self) -> bytes:
+        return (_SENTINEL + self._layout.delimiter * (len(self._names) - 1) + "\n").encode()
+
+    def _ends_in_guard(self, batch: pa.RecordBatch, is_bad: npt.NDArray[np.bool_]) -> bool:
+        return not is_bad[-1] and batch.column(0)[-1].as_py() == _SENTINEL
+
+    def _breaks(self, batch: pa.RecordBatch, rejects: _Rejects) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Line breaks inside each row of the piece, and which rows are bad."""
+        count = batch.num_rows + len(rejects.rows)
+        is_bad = np.zeros(count, dtype=bool)
+        is_bad[np.asarray(rejects.rows, dtype=np.int64) - 1] = True
+        breaks = np.zeros(count, dtype=np.int64)
+        if self._has_quotes:
+            breaks[is_bad] = rejects.breaks()
+            breaks[~is_bad] = _breaks_in_cells(batch)
+        return breaks, is_bad
+
+    def _read(self, text: bytes) -> tuple[pa.RecordBatch, _Rejects]:
+        rejects = _Rejects(MAX_BAD_LINES - self._bad)
+        try:
+            table = pa_csv.read_csv(_native(text), *self._options(len(text), rejects))
+        except pa.ArrowInvalid:
+            raise self._unparsable(rejects) from None
+        return table.combine_chunks().to_batches()[0] if table.num_rows else _no_rows(self._names), rejects
+
+    def _options(
+        self, size: int, rejects: _Rejects
+    ) -> tuple[pa_csv.ReadOptions, pa_csv.ParseOptions, pa_csv.ConvertOptions]:
+        return (
+            pa_csv.ReadOptions(use_threads=False, block_size=size + 1, column_names=self._names),
+            pa_csv.ParseOptions(
+                delimiter=self._layout.delimiter,
+                quote_char=self._layout.quote if self._has_quotes else False,
+                double_quote=self._has_quotes,
+                escape_char=False,
+                newlines_in_values=self._has_quotes,
+                ignore_empty_lines=False,
+                invalid_row_handler=rejects.take,
+            ),
+            pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(self._names, pa.string()),
+                strings_can_be_null=False,
+                null_values=[],
+                check_utf8=False,
+            ),
+        )
+
+    def _unparsable(self, rejects: _Rejects) -> UnreadableError:
+        if not rejects.is_full:
+            return broken(self._member, "无法按约定的分隔格式解析", "it cannot be parsed as agreed", _FIX_DELIMITER)
+        zh = f"超过 {MAX_BAD_LINES} 行字段个数不符"
+        en = f"more than {MAX_BAD_LINES} lines with a wrong number of fields"
+        return broken(self._member, zh, en, _FIX_DELIMITER)
+
+    def _endless_row(self) -> UnreadableError:
+        line, mib = self._lines + 1, MAX_ROW_BYTES >> 20
+        zh = f"第 {line} 行起有超过 {mib} MiB 的行（引号不成对或换行符缺失）"
+        en = f"line {line}: a row of more than {mib} MiB (unbalanced quote, or no line breaks)"
+        return broken(self._member, zh, en, "检查引号是否成对、换行符是否存在")
 
 
 def read_delimited(
@@ -113,22 +213,19 @@ def read_delimited(
         return
     columns, header_lines = _columns(stream, decoding, member, layout, readout)
     readout.note_columns(columns)
-    numbering = _Numbering(header_lines)
     is_usable = not any(finding.rule == "P105" for finding in readout.file_findings)
-    blanks: list[Rows] = []
-    last_row = 0
-    for batch in _parse(stream, member, columns, layout, numbering):
-        rows = numbering.rows_of(batch.num_rows)
-        lines = numbering.lines_of(rows, _breaks(batch) if layout.quote != "none" else None)
-        if stream.has_blank_lines and len(columns) > 1:
-            batch, rows, lines, blank = _without_blanks(batch, rows, lines)
-            blanks.append(blank)
-        last_row = int(rows[-1]) if len(rows) else last_row
-        texts = _decoded(batch, lines, member, decoding)
-        if is_usable and len(rows):
+    blanks = _Blanks()
+    for piece in _Parser(stream, member, len(columns), layout, header_lines).pieces():
+        texts = _decoded(piece, member, decoding)
+        kept = blanks.sift(piece) if stream.has_blank_lines and len(columns) > 1 else None
+        _note_bad_lines(piece, member, decoding, readout)
+        blanks.note_rows(piece.rows if kept is None else piece.rows[kept], piece.bad_rows)
+        if is_usable and len(piece.rows):
             cells = {name: texts[place] for place, name in enumerate(columns) if name}
-            yield frame(cells, layout, delivery_id=delivery_id, member=member, rows=rows, lines=lines)
-    _conclude(numbering, blanks, last_row, member, decoding, readout)
+            batch = frame(cells, layout, delivery_id=delivery_id, member=member, rows=piece.rows, lines=piece.lines)
+            yield batch if kept is None else batch.filter(pa.array(kept))
+    readout.rows_read = blanks.last_row
+    _note_blank_lines(blanks, member, readout)
 
 
 def _columns(
@@ -174,59 +271,104 @@ def _noting(text: str, taken: list[str]) -> Iterator[str]:
         yield line
 
 
-def _parse(
-    stream: Utf8Stream, member: str, columns: Sequence[str | None], layout: Layout, numbering: _Numbering
-) -> Iterator[pa.RecordBatch]:
-    if not stream.peek(1):
-        return
+class _Blanks:
+    """Blank lines, which pyarrow reads as rows of empty cells: no rows at the end of the text, bad lines before it."""
+
+    def __init__(self) -> None:
+        self.last_row = 0
+        self._rows: list[Rows] = []
+        self._lines: list[Rows] = []
+
+    def sift(self, piece: _Piece) -> npt.NDArray[np.bool_] | None:
+        """Which good rows are not blank; None when none is blank."""
+        is_blank = np.ones(piece.batch.num_rows, dtype=bool)
+        for column in piece.batch.columns:
+            is_blank &= pc.equal(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+            if not is_blank.any():
+                return None
+        self._rows.append(piece.rows[is_blank])
+        self._lines.append(piece.lines[is_blank])
+        return ~is_blank
+
+    def note_rows(self, rows: Rows, bad_rows: Rows) -> None:
+        self.last_row = int(max([self.last_row, *rows[-1:], *bad_rows[-1:]]))
+
+    def inside(self) -> list[tuple[int, int]]:
+        """Row and line of each blank line that another row follows."""
+        pairs = [
+            (int(row), int(line))
+            for rows, lines in zip(self._rows, self._lines, strict=True)
+            for row, line in zip(rows, lines, strict=True)
+        ]
+        return [(row, line) for row, line in pairs if row < self.last_row]
+
+
+def _note_bad_lines(piece: _Piece, member: str, decoding: Decoding, readout: Readout) -> None:
+    for row, line, text in zip(piece.bad_rows, piece.bad_lines, piece.bad_texts, strict=True):
+        kept = text[:MAX_RAW_CHARACTERS] if readout.raw_characters < MAX_BAD_CHARACTERS else ""
+        readout.raw_characters += len(kept)
+        raw = _line_text(kept, int(line), member, decoding)
+        readout.row_findings.append(bad_line(member, int(row), int(line), raw))
+
+
+def _line_text(text: str, line: int, member: str, decoding: Decoding) -> str:
+    is_cut = len(text) == MAX_RAW_CHARACTERS  # perhaps inside a character
     try:
-        with closing(pa_csv.open_csv(stream, *_options(columns, layout, numbering))) as reader:
-            yield from reader
-    except pa.ArrowInvalid as error:
-        raise _parse_problem(member, str(error), numbering) from None
+        return decoding.cell(text, "ignore" if is_cut else "strict")
+    except UnicodeDecodeError:
+        raise undecodable(member, line, decoding) from None
 
 
-def _options(
-    columns: Sequence[str | None], layout: Layout, numbering: _Numbering
-) -> tuple[pa_csv.ReadOptions, pa_csv.ParseOptions, pa_csv.ConvertOptions]:
-    places = [str(place) for place in range(len(columns))]
-    has_quotes = layout.quote != "none"
-    return (
-        pa_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=places),
-        pa_csv.ParseOptions(
-            delimiter=layout.delimiter,
-            quote_char=layout.quote if has_quotes else False,
-            double_quote=has_quotes,
-            escape_char=False,
-            newlines_in_values=has_quotes,
-            ignore_empty_lines=False,
-            invalid_row_handler=numbering.skip,
-        ),
-        pa_csv.ConvertOptions(
-            column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=False, null_values=[], check_utf8=False
-        ),
-    )
+def _note_blank_lines(blanks: _Blanks, member: str, readout: Readout) -> None:
+    blank = [bad_line(member, row, line, "") for row, line in blanks.inside()]
+    if blank:
+        readout.row_findings = sorted([*readout.row_findings, *blank], key=lambda finding: finding.row)
 
 
-def _parse_problem(member: str, problem: str, numbering: _Numbering) -> UnreadableError:
-    if numbering.is_full:
-        zh = f"超过 {MAX_BAD_LINES} 行字段个数不符"
-        en = f"more than {MAX_BAD_LINES} lines with a wrong number of fields"
-        return broken(member, zh, en, "检查分隔符是否为约定的字符")
-    if "straddling" in problem:
-        mib = BLOCK_BYTES >> 20
-        zh = f"有超过 {mib} MiB 的行（引号不成对或换行符缺失）"
-        en = f"a line of more than {mib} MiB (unbalanced quote, or no line breaks)"
-        return broken(member, zh, en, "检查引号是否成对、换行符是否存在")
-    return broken(member, "无法按约定的分隔格式解析", "it cannot be parsed as agreed", "检查分隔符、引号与换行符")
+def _native(text: bytes) -> pa.BufferReader:
+    """The text in memory of Arrow's own: no thread of its needs the interpreter to let go of it."""
+    sink = pa.BufferOutputStream()
+    sink.write(text)
+    return pa.BufferReader(sink.getvalue())
 
 
-def _breaks(batch: pa.RecordBatch) -> Rows | None:
-    """Line breaks inside the cells of each row; None when there are none, which is seen from the bytes at once."""
+def _no_rows(names: Sequence[str]) -> pa.RecordBatch:
+    return pa.record_batch([pa.array([], pa.string()) for _ in names], names=list(names))
+
+
+def _last_line_end(text: bytes) -> int:
+    """The position after the last line end; a carriage return at the very end may yet be followed by a line feed."""
+    at = text.rfind(b"\n") + 1
+    return at or text.rfind(b"\r", 0, len(text) - 1) + 1
+
+
+def _end_of_lines(text: bytes, count: int) -> int:
+    """The position after the first `count` lines (line feed, carriage return, or both)."""
+    if count == 0:
+        return 0
+    octets = np.frombuffer(text, dtype=np.uint8)
+    is_return = octets == 13
+    is_return[:-1] &= octets[1:] != 10
+    return int(np.flatnonzero((octets == 10) | is_return)[count - 1]) + 1
+
+
+def _without_last_row(
+    batch: pa.RecordBatch, rejects: _Rejects, breaks: Rows, is_bad: npt.NDArray[np.bool_]
+) -> tuple[pa.RecordBatch, _Rejects, Rows, npt.NDArray[np.bool_]]:
+    if is_bad[-1]:
+        rejects.rows.pop()
+        rejects.texts.pop()
+    else:
+        batch = batch.slice(0, batch.num_rows - 1)
+    return batch, rejects, breaks[:-1], is_bad[:-1]
+
+
+def _breaks_in_cells(batch: pa.RecordBatch) -> Rows:
+    """Line breaks inside the cells of each row; that there are none is seen from the bytes at once."""
     found = [column for column in batch.columns if _has_break(column)]
     if not found:
-        return None
-    counts = [pc.count_substring_regex(column, "\r\n|\r|\n").to_numpy(zero_copy_only=False) for column in found]
+        return np.zeros(batch.num_rows, dtype=np.int64)
+    counts = [pc.count_substring_regex(column, _LINE_END).to_numpy(zero_copy_only=False) for column in found]
     return np.sum(counts, axis=0, dtype=np.int64)  # type: ignore[no-any-return]
 
 
@@ -236,22 +378,12 @@ def _has_break(column: pa.Array) -> bool:
     return b"\n" in octets or b"\r" in octets
 
 
-def _without_blanks(batch: pa.RecordBatch, rows: Rows, lines: Rows) -> tuple[pa.RecordBatch, Rows, Rows, Rows]:
-    """The batch without its blank lines, and their row numbers: pyarrow reads a blank line as a row of empty cells."""
-    is_blank = np.ones(batch.num_rows, dtype=bool)
-    for column in batch.columns:
-        is_blank &= pc.equal(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
-        if not is_blank.any():
-            return batch, rows, lines, rows[:0]
-    return batch.filter(pa.array(~is_blank)), rows[~is_blank], lines[~is_blank], rows[is_blank]
-
-
-def _decoded(batch: pa.RecordBatch, lines: Rows, member: str, decoding: Decoding) -> list[pa.Array]:
+def _decoded(piece: _Piece, member: str, decoding: Decoding) -> list[pa.Array]:
     """The columns as text. Raises UnreadableError (P104) with the line of the first cell that is not."""
     try:
-        return [decoding.column(column) for column in batch.columns]
+        return [decoding.column(column) for column in piece.batch.columns]
     except UnicodeDecodeError:
-        line = min(_first_undecodable(column, lines, decoding) for column in batch.columns)
+        line = min(_first_undecodable(column, piece.lines, decoding) for column in piece.batch.columns)
         raise undecodable(member, line, decoding) from None
 
 
@@ -262,27 +394,3 @@ def _first_undecodable(column: pa.Array, lines: Rows, decoding: Decoding) -> int
         except UnicodeDecodeError:
             return int(line)
     return sys.maxsize
-
-
-def _conclude(
-    numbering: _Numbering, blanks: list[Rows], last_row: int, member: str, decoding: Decoding, readout: Readout
-) -> None:
-    """Bad lines become P201, blank lines too unless nothing follows them; those at the end are no rows."""
-    readout.rows_read = max([last_row, *numbering.bad_rows[-1:]])
-    lines = numbering.lines_at(np.asarray(numbering.bad_rows, dtype=np.int64))
-    found = []
-    for row, line, text in zip(numbering.bad_rows, lines, numbering.bad_texts, strict=True):
-        found.append(bad_line(member, row, int(line), _line_text(text, int(line), member, decoding)))
-    blank_rows = np.concatenate(blanks) if blanks else np.empty(0, np.int64)
-    inside = blank_rows[blank_rows < readout.rows_read]
-    blank_lines = numbering.lines_at(inside)
-    found += [bad_line(member, int(row), int(line), "") for row, line in zip(inside, blank_lines, strict=True)]
-    readout.row_findings += sorted(found, key=lambda finding: finding.row)
-
-
-def _line_text(text: str, line: int, member: str, decoding: Decoding) -> str:
-    is_cut = len(text) == MAX_RAW_CHARACTERS  # perhaps inside a character
-    try:
-        return decoding.cell(text, "ignore" if is_cut else "strict")
-    except UnicodeDecodeError:
-        raise undecodable(member, line, decoding) from None

@@ -6,7 +6,6 @@ supplier's own number (`key`) in full except where it contains an identity numbe
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import secrets
@@ -181,10 +180,10 @@ def counts_by_rule(table: pa.Table) -> dict[str, int]:
 
 def csv_bytes(table: pa.Table, encoding: str) -> bytes:
     """All findings as CSV in the supplier's encoding; formulas and long numbers made text by a leading apostrophe."""
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     columns = [_disarmed(column) if pa.types.is_string(column.type) else column for column in table.columns]
     pa_csv.write_csv(pa.table(columns, names=table.column_names), sink)
-    text = sink.getvalue()
+    text: bytes = sink.getvalue().to_pybytes()
     return text if encoding == "utf-8" else text.decode("utf-8").encode(encoding, "replace")
 
 

@@ -286,7 +286,7 @@ class AirflowStack:
     database_url: str
     dags: Path = PROJECT_ROOT / "dags"
     environment: Mapping[str, str] = field(default_factory=dict)
-    preload: Sequence[str] = ("etl.pipeline",)
+    preload: Sequence[str] = ("etl.pipeline", "great_expectations")
     with_pages: bool = False
     idle_seconds: float = 0.2
 
@@ -402,6 +402,7 @@ class AirflowStack:
         env["PYTHONPATH"] = _joined(os.pathsep, str(PROJECT_ROOT), env.get("PYTHONPATH"))
         for name in ("NO_PROXY", "no_proxy"):
             env[name] = _joined(",", env.get(name), "127.0.0.1", "localhost")
+        env["GX_ANALYTICS_ENABLED"] = "false"  # must be said before it is imported
         env["AIRFLOW_HOME"], env["AIRFLOW_CONFIG"] = str(self.folder), str(self.folder / "airflow.cfg")
         return env
 

@@ -45,7 +45,7 @@ def _deliveries(sample: Sample) -> st.SearchStrategy[list[dict[str, str]]]:
 
 @pytest.mark.parametrize("name", SAMPLES)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_duckdb_finds_what_plain_python_finds(name: str, data: st.DataObject) -> None:
     rows = data.draw(_deliveries(SAMPLES[name]))
     assert checked(SAMPLES[name], rows).counts == reference.counts(SAMPLES[name], rows)

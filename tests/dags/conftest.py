@@ -1,4 +1,4 @@
-"""A real scheduler over the stand-in pipeline, one for all tests of this folder."""
+"""A real scheduler over the stand-in pipeline, one for all tests of a module."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Orchestra:
         self.client.wait_for_runs(dag_id, [run_id], timeout_seconds=60)
         return run_id
 
-    def await_released(self, periods: list[str], timeout_seconds: float = 90) -> None:
+    def await_released(self, periods: list[str], timeout_seconds: float = 200) -> None:
         query = "SELECT count(*) FROM gradings WHERE released AND period = ANY(%s)"
         wanted = [(len(periods),)]
         self.client.wait_until(lambda: self.rows(query, periods) == wanted, "release", timeout_seconds=timeout_seconds)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def orchestra(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orchestra]:
     postgres.ensure_databases(["stand_in"])
     url = postgres.url("stand_in").replace("+psycopg", "")

@@ -52,7 +52,11 @@ def random_county(seed: int, households: int, period_end: date = date(2024, 2, 2
         }
     )  # fmt: skip
     return County(
-        frame, _members(rng, keys, heads), _consents(rng, heads), _loans(rng, heads, period_end), _mediation(rng, keys, town)
+        frame,
+        _members(rng, keys, heads),
+        _consents(rng, heads),
+        _loans(rng, heads, period_end),
+        _mediation(rng, keys, town),
     )
 
 
@@ -72,8 +76,12 @@ def _members(rng: np.random.Generator, keys: np.ndarray, heads: np.ndarray) -> p
     sizes = rng.integers(1, 6, len(keys))
     home = np.repeat(np.arange(len(keys)), sizes)
     place = np.concatenate([np.arange(size) for size in sizes])
-    person = np.where(place == 0, heads[home], [f"{heads[house]}-{number}" for house, number in zip(home, place, strict=True)])
-    band = np.where(place == 0, "16-59", rng.choice(["0-13", "14-15", "16-59", "60-"], len(home), p=(0.2, 0.05, 0.5, 0.25)))
+    person = np.where(
+        place == 0, heads[home], [f"{heads[house]}-{number}" for house, number in zip(home, place, strict=True)]
+    )
+    band = np.where(
+        place == 0, "16-59", rng.choice(["0-13", "14-15", "16-59", "60-"], len(home), p=(0.2, 0.05, 0.5, 0.25))
+    )
     return pd.DataFrame(
         {"supplier": "government", "member_key": [f"m-{name}" for name in person], "person_key": person,
          "household_key": keys[home], "relation_code": np.where(place == 0, "head", "other"), "sex": "male", "age_band": band}
@@ -143,7 +151,12 @@ def places() -> pd.DataFrame:
 
 
 def graded_month(
-    period: str, county: County, policies: Policies | None = None, before: Month | None = None, *, shuffle: int | None = None
+    period: str,
+    county: County,
+    policies: Policies | None = None,
+    before: Month | None = None,
+    *,
+    shuffle: int | None = None,
 ) -> Month:
     """A month built and graded from a county, after the month before it."""
     month = Month(period)
@@ -181,7 +194,14 @@ def key_lists(county: County) -> Frames:
 
 def _memory(before: Month) -> dict[str, pa.Table]:
     """What a month leaves to the next one."""
-    tables = ("core_consents", "core_members", "core_households", "core_loans", "core_household_grades", "core_household_points")
+    tables = (
+        "core_consents",
+        "core_members",
+        "core_households",
+        "core_loans",
+        "core_household_grades",
+        "core_household_points",
+    )
     memory = {f"previous_{name}": table(before, name) for name in tables}
     return memory | {f"history_{name}": table(before, name) for name in HISTORIES}
 

@@ -188,11 +188,16 @@ def _grade_one(county: _Facts, row: dict[str, Any]) -> dict[str, Any]:
         reason = "incomplete"
     state = next((state for state in ("withheld", "carried_forward") if state in states.values()), "complete")
     if reason:
-        return {"points": {}, "score": None, "reason": reason, "computed": None, "effective": None, "hold": None, "state": state}
+        return {"points": {}, "score": None, "reason": reason, "computed": None, "effective": None, "hold": None} | {
+            "state": state
+        }
     score = sum((value for value in points.values() if value is not None), Decimal(0))
     computed = _grade_of(county, score, row["household_key"])
     effective, hold = _effective(county, row, points, computed, state)
-    return {"points": points, "score": score, "reason": None, "computed": computed, "effective": effective, "hold": hold, "state": state}  # fmt: skip
+    return {
+        "points": points, "score": score, "reason": None, "computed": computed, "effective": effective, "hold": hold,
+        "state": state,
+    }  # fmt: skip
 
 
 def _states(county: _Facts, row: dict[str, Any]) -> dict[str, str]:
@@ -207,7 +212,11 @@ def _states(county: _Facts, row: dict[str, Any]) -> dict[str, str]:
             return "withheld"
         return "carried_forward" if carried or f"{block}:carried_forward" in marks else "complete"
 
-    return {"bank": state("bank", note or member), "capacity": state("capacity", own or member), "civility": state("civility", own)}
+    return {
+        "bank": state("bank", note or member),
+        "capacity": state("capacity", own or member),
+        "civility": state("civility", own),
+    }
 
 
 def _reason(county: _Facts, row: dict[str, Any]) -> str | None:
@@ -321,7 +330,9 @@ _VALUES: dict[str, Any] = {
 
 def _grade_of(county: _Facts, score: Decimal, key: str) -> str:
     found = next(
-        cut["grade"] for cut in county.policy["grades"] if "at_least" not in cut or score >= Decimal(str(cut["at_least"]))
+        cut["grade"]
+        for cut in county.policy["grades"]
+        if "at_least" not in cut or score >= Decimal(str(cut["at_least"]))
     )
     return max(found, "C", key=ORDER.index) if key in county.vetoed else str(found)
 
@@ -357,6 +368,8 @@ def _rests_on_one_bank(county: _Facts, key: str, points: dict[str, Any], standin
         return False
     score = sum((before[name] if name in bank else value for name, value in points.items()), Decimal(0))
     cut = next(
-        entry["grade"] for entry in county.policy["grades"] if "at_least" not in entry or score >= Decimal(str(entry["at_least"]))
+        entry["grade"]
+        for entry in county.policy["grades"]
+        if "at_least" not in entry or score >= Decimal(str(entry["at_least"]))
     )
     return not _is_deep(cut, standing) or hold == "awaiting_bank_confirmation"

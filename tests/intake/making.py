@@ -33,7 +33,9 @@ def make_feed(package: str = "bare", *, empty: str = "refused", **changes: Any) 
     return Feed.model_validate({**base, **changes})
 
 
-def read_bytes(content: bytes, layout: Layout, feed: Feed | None = None, name: str = "loans.csv", **more: Any) -> Strings:
+def read_bytes(
+    content: bytes, layout: Layout, feed: Feed | None = None, name: str = "loans.csv", **more: Any
+) -> Strings:
     """What intake makes of a file of these bytes."""
     return read_delivery(io.BytesIO(content), name, feed or make_feed(), layout, DELIVERY, **more)
 

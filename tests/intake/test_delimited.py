@@ -40,7 +40,10 @@ def test_encodings_marks_and_endings_read_the_same(encoding: str, end: str, mark
     between = "\r\n" if end == "\r\n" else "\n"
     text = mark + between.join(["借据号,姓名,余额", "A1,王𠮷,1", "A2,欧阳娜娜,2"]) + end
     read = read_bytes(text.encode(encoding), make_layout(columns=HEADINGS, encoding=encoding))
-    assert cells_of(read, "_row", "_line", "loan_no", "borrower_name") == [(1, 2, "A1", "王𠮷"), (2, 3, "A2", "欧阳娜娜")]
+    assert cells_of(read, "_row", "_line", "loan_no", "borrower_name") == [
+        (1, 2, "A1", "王𠮷"),
+        (2, 3, "A2", "欧阳娜娜"),
+    ]
     assert read.rows_read == 2
 
 
@@ -180,16 +183,47 @@ def test_too_many_bad_lines_end_the_reading(monkeypatch: pytest.MonkeyPatch) -> 
     assert rules_of(read) == ["P107"]
 
 
-@pytest.mark.parametrize("quote", ["none", '"'])
-def test_numbers_are_exact_across_blocks(quote: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited, "BLOCK_BYTES", 4096)
-    bad = {1, 2, 700, 701, 9_999, 10_000}
-    lines = [f"L{row}" if row in bad else f"A{row}|x|{row}" for row in range(1, 10_001)]
-    layout = make_layout(header=False, delimiter="|", quote=quote)
-    read = read_bytes("\n".join(lines).encode(), layout)
-    rows = [row for row in range(1, 10_001) if row not in bad]
-    assert cells_of(read, "_row", "_line", "loan_no") == [(row, row, f"A{row}") for row in rows]
-    assert [(found.row, found.raw) for found in read.row_findings] == [(row, f"L{row}") for row in sorted(bad)]
+LINES = st.sampled_from(["good", "good", "good", "short", "long", "blank", "broken cell", "broken and short"])
+TEXTS = {
+    "good": "王𠮷,x,1",
+    "short": "坏𠮷,行",
+    "long": "1,2,3,4",
+    "blank": "",
+    "broken cell": '"q\r\n\nx",b,c',
+    "broken and short": '"q\n\nx",b',
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kinds=st.lists(LINES, max_size=60),
+    block_bytes=st.sampled_from([40, 100, 1000]),
+    encoding=st.sampled_from(["utf-8", "gb18030"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    ends_after=st.integers(0, 3),
+    header=st.booleans(),
+)
+def test_rows_and_lines_are_exact_however_the_text_is_cut(
+    kinds: list[str], block_bytes: int, encoding: str, end: str, ends_after: int, header: bool
+) -> None:
+    while kinds and kinds[-1] == "blank":
+        kinds.pop()
+    text = end.join([*(["a,b,c"] if header else []), *(TEXTS[kind] for kind in kinds)]) + end * ends_after
+    layout = make_layout(columns=["a", "b", "c"], encoding=encoding, header=header)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "BLOCK_BYTES", block_bytes)
+        read = read_bytes(text.encode(encoding), layout, make_feed(empty="accepted"))
+    good, bad = [], []
+    line = 2 if header else 1
+    for row, kind in enumerate(kinds, start=1):
+        if kind in ("good", "broken cell"):
+            good.append((row, line, *next(csv.reader(io.StringIO(TEXTS[kind], newline="")))))
+        else:
+            bad.append((row, line, TEXTS[kind]))
+        line += TEXTS[kind].count("\n") + 1
+    assert cells_of(read, "_row", "_line", "a", "b", "c") == good
+    assert [(found.row, found.line, found.raw) for found in read.row_findings] == bad
+    assert read.rows_read == len(kinds)
 
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff", exclude_categories=["Cs"]), max_size=6)

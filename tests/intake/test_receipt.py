@@ -21,7 +21,9 @@ KEYS = ["delivery_id", "bank", "period", "revision", "outcome", "in_force", "sha
         "rows_rejected", "findings", "counts_by_rule", "not_checked", "ruleset", "diff", "contact", "signature"]  # fmt: skip
 FINDING_KEYS = ["rule", "family", "action", "member", "row", "line", "column_no", "column_as_delivered", "field", "key",
                 "value", "message_zh", "message_en", "fix_zh"]  # fmt: skip
-LAYOUT = make_layout(columns={"借据号": "loan_no", "姓名": "borrower_name", "余额": "balance_yuan", "五级": "five_class"})
+LAYOUT = make_layout(
+    columns={"借据号": "loan_no", "姓名": "borrower_name", "余额": "balance_yuan", "五级": "five_class"}
+)
 OPEN = {"five_class"}
 ANSWER = Answer(
     delivery_id=DELIVERY, bank="qinghe_rcb", period="2024-03", revision=2, original_name="CLGRDK_202403.zip",
@@ -109,7 +111,9 @@ def test_a_finding_says_where_what_and_how_to_mend(tmp_path: Path) -> None:
 def test_a_bad_line_is_answered_without_its_text(tmp_path: Path) -> None:
     receipt = write(tmp_path, STRINGS, found())
     content = json.loads(receipt.json_path.read_text(encoding="utf-8"))
-    assert [(entry["rule"], entry["row"], entry["line"], entry["key"]) for entry in content["findings"]] == [("P201", 2, 3, None)]
+    assert [(entry["rule"], entry["row"], entry["line"], entry["key"]) for entry in content["findings"]] == [
+        ("P201", 2, 3, None)
+    ]
     for path in (receipt.json_path, receipt.csv_path):
         assert "李秀英" not in path.read_text(encoding="utf-8")
 
@@ -130,7 +134,9 @@ def test_file_findings_stand_first_and_need_no_rows(tmp_path: Path) -> None:
     finding = FileFinding("P107", "loans.csv", "无法读取", "unreadable", "重报")
     empty = Strings(STRINGS.table.slice(0, 0), 0, [finding], [])
     content = document(tmp_path, empty, found())
-    assert [(entry["rule"], entry["action"], entry["row"]) for entry in content["findings"]] == [("P107", "reject_file", None)]
+    assert [(entry["rule"], entry["action"], entry["row"]) for entry in content["findings"]] == [
+        ("P107", "reject_file", None)
+    ]
     assert write_receipts(
         tmp_path, replace(ANSWER, delivery_id="other"), found(), empty, RULES, None,
         key_column=None, open_columns=[], encoding="gb18030",

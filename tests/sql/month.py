@@ -44,7 +44,9 @@ def published_columns(table: str) -> dict[str, str]:
 def input_columns() -> dict[str, dict[str, str]]:
     """Every relation the month's SQL may read from outside, with its columns."""
     inputs: dict[str, dict[str, str]] = dict(OWN_INPUTS)
-    inputs["accepted_places"] = {name: kind for name, kind in published_columns("core_places").items() if name != "period"}
+    inputs["accepted_places"] = {
+        name: kind for name, kind in published_columns("core_places").items() if name != "period"
+    }
     for contract in CONTRACTS.values():
         inputs[f"previous_{contract.table}"] = published_columns(contract.table)
         if contract.dataset:

@@ -1,0 +1,138 @@
+"""`cases/*.yml`: households a credit officer can grade by hand, on both sides of every band."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.sql.month import ROOT, Month
+
+PERIOD, VILLAGE, TOWN = "2024-03", "341181103201", "341181103000"
+CASES: list[dict[str, Any]] = yaml.safe_load(
+    (Path(__file__).parent / "cases/household_2024.yml").read_text(encoding="utf-8")
+)
+PURPOSES = ("grading", "bank_data", "income", "property")
+PEERS = 400
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def month() -> Iterator[Month]:
+    """All cases in one month, among peers who fix the medians."""
+    graded = Month(PERIOD)
+    relations: dict[str, Rows] = {
+        "core_places": [{"place_code": VILLAGE, "place_level": "village", "parent_code": TOWN, "valid_from_on": "2023-06-30"}],
+        "core_households": [_peer(number) for number in range(PEERS)],
+        "core_members": [], "core_consents": [], "core_loans": [], "core_mediation_cases": [], "core_mediation_parties": [],
+    }  # fmt: skip
+    for number, case in enumerate(CASES):
+        for relation, rows in _relations(f"case{number:03d}", case).items():
+            relations[relation] += rows
+    graded.given(relations)
+    graded.grade()
+    yield graded
+    graded.close()
+
+
+def _peer(number: int) -> dict[str, Any]:
+    return {"period": PERIOD, "household_key": f"peer{number:03d}", "head_person_key": f"peer{number:03d}", "town_code": TOWN,
+            "village_code": VILLAGE, "annual_income_yuan": 80_000, "total_assets_yuan": 400_000, "input_state": "complete"}  # fmt: skip
+
+
+def _relations(key: str, case: dict[str, Any]) -> dict[str, Rows]:
+    without = case.get("without", [])
+    household = _peer(0) | {
+        "household_key": key, "head_person_key": f"{key}-1", "residence_status": case.get("residence", "resident"),
+        "annual_income_yuan": None if "income" in without else case.get("income", 80_000),
+        "total_assets_yuan": None if "property" in without else case.get("assets", 400_000),
+        "has_stable_income": case.get("stable", True), "farmland_mu": case.get("farmland", 5),
+        "civility_score": case.get("civility", 85),
+    }  # fmt: skip
+    working = case.get("members", 2)
+    members = [
+        {"person_key": f"{key}-{number}", "member_key": f"m-{key}-{number}", "household_key": key, "input_state": "complete",
+         "age_band": "16-59" if number <= working else "60-"}
+        for number in range(1, max(working, 1) + 1)
+    ]  # fmt: skip
+    agreed = "bank_data" not in {*without, case.get("withdrawn"), case.get("expired")}
+    return {
+        "core_households": [household], "core_members": members,
+        "core_consents": [_consent(key, purpose, case) for purpose in PURPOSES if purpose not in without],
+        "core_loans": [_note(key, number, note) for number, note in enumerate(case.get("loans", []))] if agreed else [],
+        **_mediation(key, case),
+    }  # fmt: skip
+
+
+def _consent(key: str, purpose: str, case: dict[str, Any]) -> dict[str, Any]:
+    row = {"consent_key": f"{key}-{purpose}", "person_key": f"{key}-1", "recipient": "county", "purpose": purpose,
+           "decision": "granted", "granted_on": "2023-01-01", "is_in_force": True, "input_state": "complete"}  # fmt: skip
+    if case.get("refused") == purpose:
+        return row | {"decision": "refused", "is_in_force": False}
+    if case.get("withdrawn") == purpose:
+        return row | {"withdrawn_on": "2024-03-31", "is_in_force": False}
+    if case.get("expired") == purpose:
+        return row | {"expires_on": "2024-03-30", "is_in_force": False}
+    return row
+
+
+def _note(key: str, number: int, note: dict[str, Any]) -> dict[str, Any]:
+    state, days = note.get("state", "active"), note.get("days", 0)
+    late = note.get("flag", False) or days > 0
+    return {"bank_code": "a", "loan_key": f"{key}-{number}", "person_key": f"{key}-1", "household_key": key,
+            "issued_on": note.get("issued", "2024-03-01"), "balance_yuan": note.get("balance", 40_000) if state == "active" else 0,
+            "five_class": "normal", "is_overdue": late, "overdue_days": None if note.get("flag") else days,
+            "note_state": state, "input_state": "complete"}  # fmt: skip
+
+
+def _mediation(key: str, case: dict[str, Any]) -> dict[str, Rows]:
+    cases, parties = [], []
+    for number in range(case.get("helped", 0)):
+        cases.append({"period": PERIOD, "case_key": f"help-{key}-{number}", "result": "success"})
+        parties.append(
+            {"period": PERIOD, "case_key": f"help-{key}-{number}", "party_role": "helper", "person_key": f"{key}-1"}
+        )
+    if "party" in case:
+        kind = case["party"]
+        cases.append(
+            {"period": PERIOD, "case_key": f"party-{key}", "result": "success", "unperformed_by": "respondent",
+             "performance": "performed" if kind == "performed" else "unperformed",
+             "has_unperformed_document": kind in ("unperformed", "confirmed"),
+             "judicially_confirmed_on": "2024-02-01" if kind == "confirmed" else None}
+        )  # fmt: skip
+        parties.append(
+            {"period": PERIOD, "case_key": f"party-{key}", "party_role": "respondent", "person_key": f"{key}-1"}
+        )
+    return {"core_mediation_cases": cases, "core_mediation_parties": parties}
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[case["case"] for case in CASES])
+def test_household_is_graded_as_by_hand(month: Month, number: int) -> None:
+    case, key = CASES[number], f"case{number:03d}"
+    columns = "score, computed_grade, effective_grade, not_rated_reason, veto_ids"
+    [found] = month.engine.fetch(f"SELECT {columns} FROM core_household_grades WHERE household_key = '{key}'")
+    rows = month.engine.fetch(f"SELECT indicator, points FROM core_household_points WHERE household_key = '{key}'")
+    points = {str(indicator): int(gained) for indicator, gained in rows}
+    if "reason" in case:
+        assert found == (None, None, None, case["reason"], None)
+        assert points == {}
+        return
+    assert {name: points[name] for name in case["points"]} == case["points"]
+    assert sum(points.values()) == found[0]
+    if "score" in case:
+        assert found == (Decimal(case["score"]), case["grade"], case["grade"], None, case.get("veto"))
+
+
+def test_every_band_of_every_indicator_has_a_case(month: Month) -> None:
+    policy = yaml.safe_load((ROOT / "config/policy/household.yml").read_text(encoding="utf-8"))["versions"][-1]
+    given = {(entry["id"], gains) for entry in policy["indicators"] for gains in _gains(entry)}
+    covered = {(name, gains) for case in CASES for name, gains in case.get("points", {}).items()}
+    assert given - covered == set()
+
+
+def _gains(indicator: dict[str, Any]) -> list[int]:
+    return [band.get("points", band.get("else")) for band in indicator["bands"]]
