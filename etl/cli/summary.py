@@ -11,6 +11,7 @@ from rich.panel import Panel
 
 from etl.cli import tables
 from etl.contract.model import load_contracts
+from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, WRONG_FIELD_COUNT_SAYS
 from etl.settings import Settings
 from etl.vocabulary import GRADES
 
@@ -85,15 +86,21 @@ def _fold_towns(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _print_rules(connection: sa.Connection, settings: Settings, period: str, console: Console) -> None:
-    rules = load_contracts(settings.expectations).rules_by_id()
+    says = _reasons(settings)
     rows = _rows(connection, _RULES, period=period, top=12)
     columns = ["规则 rule", "处理 action", "次数 hits", "报送方 suppliers", "原因 why"]
     shown = []
     for row in rows:
-        rule = rules.get(row["rule"])
-        why = f"{rule.says['zh']} {rule.says['en']}" if rule else ""
-        shown.append([row["rule"], row["action"], row["hits"], row["suppliers"], why])
+        shown.append([row["rule"], row["action"], row["hits"], row["suppliers"], says.get(row["rule"], "")])
     tables.show(console, f"{period} 退回与提示 What was refused, and why (top rules)", columns, shown, numbers=columns[2:3])
+
+
+def _reasons(settings: Settings) -> dict[str, str]:
+    """What each rule says, in both languages."""
+    contracts = load_contracts(settings.expectations)
+    of_rows = {rule.id: f"{rule.says.zh} {rule.says.en}" for contract in contracts.values() for rule in contract.rules}
+    of_files = {rule: f"{says['zh']} {says['en']}" for rule, says in FILE_RULES.items()}
+    return of_rows | of_files | {WRONG_FIELD_COUNT: f"{WRONG_FIELD_COUNT_SAYS['zh']} {WRONG_FIELD_COUNT_SAYS['en']}"}
 
 
 def _print_towns(connection: sa.Connection, period: str, console: Console) -> None:

@@ -2,8 +2,8 @@
 
 Every delivered column becomes `<name>`: typed, canonical, in yuan and percent; NULL when blank, one of the layout's null
 marks, or unreadable. Columns that can be unreadable (all but plain text) keep the trimmed cell beside it as
-`<name>__raw`; identity columns with a check get `<name>__valid`. Numbers and dates pass a regular expression before the cast, so that nothing is guessed: no
-thousands separators, exponents, full-width digits or two-digit years.
+`<name>__raw`; identity columns with a check get `<name>__valid`. Numbers and dates pass a regular expression before the
+cast, so that nothing is guessed: no thousands separators, exponents, full-width digits or two-digit years.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def test_rows_and_keys_are_of_one_state(puller: Puller, source_url: str, monkeyp
 
 
 def test_the_source_cannot_be_written(source_url: str) -> None:
-    with pytest.raises(Exception, match="read-only"), database._snapshot(source_url) as connection:  # noqa: PT012
+    with pytest.raises(Exception, match="read-only"), database._snapshot(source_url) as connection:
         connection.execute(text("DELETE FROM register.household"))
 
 

@@ -157,7 +157,7 @@ def test_a_quote_that_never_closes_is_one_bad_line() -> None:
 
 
 def test_without_quoting_a_quote_is_a_character() -> None:
-    read = read_bytes('A1|"x|1\nA2|y"|2\n'.encode(), make_layout(**WITHOUT_HEADER))
+    read = read_bytes(b'A1|"x|1\nA2|y"|2\n', make_layout(**WITHOUT_HEADER))
     assert cells_of(read, "borrower_name") == [('"x',), ('y"',)]
 
 
