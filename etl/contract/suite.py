@@ -23,7 +23,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.contract import evaluate
 from etl.contract.context import Context
 from etl.contract.expectations import READS_AS_DATE, Spec, delivery_specs, release_specs
 from etl.contract.language import RAW
@@ -197,6 +196,8 @@ def _rows_satisfy() -> Any:
 def _satisfied(columns: Any, condition: str, types: Mapping[str, str]) -> Any:
     """Boolean series: the condition is not false."""
     import pandas as pd
+
+    from etl.contract import evaluate
 
     if condition.startswith(READS_AS_DATE):
         cells = columns.iloc[:, 0]

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, BinaryIO, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from python_calamine import CalamineError, CalamineWorkbook
 
@@ -23,8 +24,10 @@ from etl.registry import Feed, Layout
 WORKBOOK_CAPS: Final = Caps(members=2_000, member_bytes=512 << 20, total_bytes=1 << 30)
 MAX_CELLS: Final = 8_000_000
 MAX_FILE_BYTES: Final = 256 << 20
-_CELL_PLACE = re.compile(rb"\br\s*=\s*[\"']([A-Z]{0,3})([0-9]{1,7})[\"']")
+_CELL_PLACE = re.compile(r"\sr\s*=\s*[\"']([A-Za-z]{0,7})([0-9]{0,9})")
 _SEAM_BYTES = 64
+_EQUALS, _QUOTES, _BLANK, _NAME = ord("="), (34, 39), 32, ord("r")
+_LETTERS, _DIGITS = 7, 9
 _EXACT_WHOLE = 1e15
 _FIX = "另存为新的 .xlsx 工作簿后重报"
 _ToText = Callable[[Any], str]
@@ -159,20 +162,45 @@ def _require_measured(raw: BinaryIO, member: str) -> None:
 def _span(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
     """Rows times columns a sheet spans; every entry is read to its end, which proves its size and checksum."""
     is_sheet = entry.filename.startswith("xl/worksheets/") and entry.filename.endswith(".xml")
-    last_row, widest, seam = 0, b"", b""
+    last_row, last_column, seam = 0, 1, b""
     with archive.open(entry) as file:
         while chunk := file.read(READ_BYTES):
             if is_sheet:
-                text = seam + chunk
-                for column, row in _CELL_PLACE.findall(text):
-                    last_row = max(last_row, int(row))
-                    widest = max(widest, column, key=lambda name: (len(name), name))
-                seam = text[-_SEAM_BYTES:]
-    return last_row * max(1, _column_number(widest))
+                row, column = _farthest(seam + chunk)
+                last_row, last_column = max(last_row, row), max(last_column, column)
+                seam = chunk[-_SEAM_BYTES:]
+    return last_row * last_column
 
 
-def _column_number(letters: bytes) -> int:
-    number = 0
-    for letter in letters:
-        number = number * 26 + letter - 64
-    return number
+def _farthest(text: bytes) -> tuple[int, int]:
+    """The largest row and column named by an attribute r (A1, 7) in a piece of a sheet's XML."""
+    octets = np.frombuffer(text + bytes(_SEAM_BYTES), dtype=np.uint8)
+    is_equal = octets[1:-1] == _EQUALS
+    before_quote = (octets[2:] == _QUOTES[0]) | (octets[2:] == _QUOTES[1])
+    if (is_equal & (~before_quote | (octets[:-2] <= _BLANK))).any():
+        return _farthest_spaced(text)
+    found = np.flatnonzero(is_equal & (octets[:-2] == _NAME) & before_quote)
+    return _read_places(octets, found[octets[np.maximum(found - 1, 0)] <= _BLANK] + 3)
+
+
+def _farthest_spaced(text: bytes) -> tuple[int, int]:
+    """The same where an equals sign stands free, as in text or in XML written with blanks around it."""
+    places = [f"{letters}{digits}" for letters, digits in _CELL_PLACE.findall(text.decode("latin-1"))]
+    octets = np.frombuffer(" ".join(["", *places, " " * _SEAM_BYTES]).encode(), dtype=np.uint8)
+    return _read_places(octets, np.flatnonzero(octets[:-1] == _BLANK) + 1)
+
+
+def _read_places(octets: npt.NDArray[np.uint8], starts: npt.NDArray[np.intp]) -> tuple[int, int]:
+    """Row and column from cell names (or row numbers) that start at the given positions; the largest of each."""
+    place, column, row = starts.copy(), np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
+    for _ in range(_LETTERS):
+        letter = (octets[place] & 0xDF).astype(np.int64) - 64
+        is_letter = (letter >= 1) & (letter <= 26) & (octets[place] >= 65)
+        column = np.where(is_letter, column * 26 + letter, column)
+        place += is_letter
+    for _ in range(_DIGITS):
+        digit = octets[place].astype(np.int64) - 48
+        is_digit = (digit >= 0) & (digit <= 9)
+        row = np.where(is_digit, row * 10 + digit, row)
+        place += is_digit
+    return int(row.max(initial=0)), int(column.max(initial=1))

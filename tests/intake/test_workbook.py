@@ -101,3 +101,20 @@ def test_a_workbook_that_unpacks_to_too_much_is_p107(monkeypatch: pytest.MonkeyP
     assert rules_of(read_bytes(make_sheet([1, "A1", "x", 1]), LAYOUT)) == ["P107"]
     monkeypatch.setattr(workbook, "MAX_FILE_BYTES", 1 << 20)
     assert rules_of(read_bytes(make_zip({"xl/worksheets/sheet1.xml": b"0" * (32 << 20)}), LAYOUT)) == ["P107"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '<c r="XFD1048576"/>',
+        "<c r='xfd1048576'/>",
+        '<c r = "XFD1048576"/>',
+        '<c\nr="ZZZ99999"/>',
+        '<row r="999999999">',
+    ],
+)
+def test_a_far_cell_is_seen_however_it_is_written(cell: str) -> None:
+    rows = "".join(f'<row r="{row}"><c r="A{row}"/></row>' for row in range(1, 60_000))
+    content = make_zip({"xl/worksheets/sheet1.xml": f"<sheetData>{rows}{cell}</sheetData>".encode()})
+    read = read_bytes(content, LAYOUT)
+    assert [finding.message_en for finding in read.file_findings] == ["a sheet spans too many cells"]
