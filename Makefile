@@ -31,7 +31,7 @@ test: check  ## all checks, then all tests
 	@$(RUN)/python -m pytest
 
 check: $(STAMP)  ## format, lint, types, layers, SQL, codebook
-	@sh .ci/check
+	@bash .ci/check
 
 bench: $(STAMP)  ## ours against the floor, county and province (RUNS=3)
 	@$(RUN)/python -m benchmarks run --runs $(RUNS) $(if $(WORKLOAD),--workload $(WORKLOAD))

@@ -25,7 +25,7 @@ from airflow.sdk import (
 from airflow.sdk.exceptions import AirflowSkipException
 
 if TYPE_CHECKING:
-    from etl.ledger.models import Delivery
+    from etl.ledger.records import Delivery
     from etl.settings import Settings
 
 OWNER = "creditvillage"
@@ -53,7 +53,7 @@ def report_failure(context: Context) -> None:
     )
 
 
-class RetryConnections(RetryPolicy):
+class RetryConnections(RetryPolicy):  # type: ignore[misc]
     """A connection may come back; what is wrong with data, configuration or code stays wrong.
 
     Errors are known by name, not imported: nothing is loaded while a DAG is parsed.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -233,7 +233,7 @@ def _findings_table(engine: DuckEngine, subject: Subject) -> pa.Table:
 
 def audit_table(verdict: Verdict) -> pa.Table:
     """All findings of a delivery for `audit.findings`: of rows, of the file, of the delivery as a whole; no values."""
-    of_file = [(finding.member, finding.rule) for finding in verdict.file_findings]
+    of_file: list[tuple[str | None, str]] = [(finding.member, finding.rule) for finding in verdict.file_findings]
     of_file += [(None, rule) for rule in verdict.macro]
     whole = pa.table(
         {
@@ -253,7 +253,9 @@ def audit_table(verdict: Verdict) -> pa.Table:
 def receipt_findings(verdict: Verdict) -> pa.Table:
     """What the supplier is told of its rows: findings of shadow rules are counted, never shown."""
     if verdict.findings is None:
-        return pa.table({"_member": pa.array([], pa.string()), "_row": pa.array([], pa.int64()), "rule": pa.array([], pa.string())})
+        return pa.table(
+            {"_member": pa.array([], pa.string()), "_row": pa.array([], pa.int64()), "rule": pa.array([], pa.string())}
+        )
     told = verdict.findings.filter(pc.not_equal(verdict.findings["action"], "shadow"))
     return told.select(["_member", "_row", "rule"])
 
@@ -283,8 +285,12 @@ def keep(engine: DuckEngine, ws: Workspace, subject: Subject, verdict: Verdict) 
     """Write accepted rows, tokens of rejected rows and the quarantine into the restricted zone."""
     params = ws.token_key.params()
     if verdict.is_accepted:
-        engine.write_parquet(accepted_select(subject.contract, subject.context), path_of(ws, "accepted", subject.delivery), params)
-        engine.write_parquet(rejected_select(subject.contract, subject.context), path_of(ws, "rejected", subject.delivery), params)
+        engine.write_parquet(
+            accepted_select(subject.contract, subject.context), path_of(ws, "accepted", subject.delivery), params
+        )
+        engine.write_parquet(
+            rejected_select(subject.contract, subject.context), path_of(ws, "rejected", subject.delivery), params
+        )
     if verdict.findings is not None and verdict.rows_rejected:
         engine.write_parquet(_QUARANTINE, path_of(ws, "quarantine", subject.delivery))
 
@@ -344,13 +350,19 @@ def answer(ws: Workspace, subject: Subject, finished: Delivery, verdict: Verdict
         ws.settings.outbox,
         says,
         receipt_findings(verdict),
-        strings,
+        replace(strings, file_findings=[*strings.file_findings, *_macro_findings(subject, verdict)]),
         {rule.id: rule for rule in (*subject.contract.row_rules, *subject.contract.macro_rules)},
         subject.layout,
         key_column=_own_number(subject.contract),
         open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
         encoding=owner.receipt_encoding,
     )
+
+
+def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:
+    """What is wrong with the delivery as a whole, in the words of its rules."""
+    broken = [subject.contract.rule(rule) for rule in verdict.macro]
+    return [FileFinding(rule.id, "", rule.says.zh, rule.says.en, rule.fix.zh) for rule in broken]
 
 
 def _own_number(contract: Contract) -> str | None:

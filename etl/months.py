@@ -81,7 +81,9 @@ class MonthInputs:
     def missing(self) -> list[tuple[str, str]]:
         """Expected (supplier, dataset) neither in force nor carried forward."""
         there = {(delivery.supplier, delivery.dataset) for delivery in self.in_force} | self.carried
-        return [(entry.supplier, entry.dataset) for entry in self.expected if (entry.supplier, entry.dataset) not in there]
+        return [
+            (entry.supplier, entry.dataset) for entry in self.expected if (entry.supplier, entry.dataset) not in there
+        ]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -92,7 +94,9 @@ class MonthInputs:
             "carried": sorted(self.carried),
             "policies": [hashlib.md5(path.read_bytes()).hexdigest() for path in self.policies.files.values()],
             "models": [(model.name, model.sql) for model in self.ws.models.values()],
-            "columns": {table: [(c.name, c.type) for c in contract.published] for table, contract in self.ws.contracts.items()},
+            "columns": {
+                table: [(c.name, c.type) for c in contract.published] for table, contract in self.ws.contracts.items()
+            },
             "county": self.ws.registry.county.model_dump(mode="json", exclude={"first_period"}),
             "places": [str(place) for place in self.ws.registry.places],
             "key": self.ws.token_key.version,
@@ -234,9 +238,7 @@ def _key_column(inputs: MonthInputs, dataset: str) -> str:
     return next(str(s.feeds[dataset].key) for s in inputs.ws.registry.sources.values() if dataset in s.feeds)
 
 
-def _register_graded(
-    engine: DuckEngine, inputs: MonthInputs, name: str, table: str, periods: Sequence[str]
-) -> None:
+def _register_graded(engine: DuckEngine, inputs: MonthInputs, name: str, table: str, periods: Sequence[str]) -> None:
     """A table of earlier months as last graded; empty, but typed, where there are none."""
     contract = inputs.ws.contracts[table]
     staged = [_staged(Path(inputs.earlier[period].staged_path)) for period in periods if period in inputs.earlier]
@@ -348,10 +350,16 @@ def stage(engine: DuckEngine, inputs: MonthInputs, *, now: datetime) -> Staged:
     ws, period = inputs.ws, str(inputs.period)
     held = {name for (name,) in engine.fetch("SELECT table_name FROM information_schema.tables")}
     tables = [table for table in ws.contracts if table in held]
-    files = [file for table in tables for file in write_partition(engine, ws.contracts[table], table, period, ws.settings.lake)]
+    files = [
+        file
+        for table in tables
+        for file in write_partition(engine, ws.contracts[table], table, period, ws.settings.lake)
+    ]
     staged = Staged(ws.settings.staging / period / f"{inputs.fingerprint}.json", tuple(files))
     staged.path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"files": [_file_json(file) for file in files], "facts": _facts(inputs)}, ensure_ascii=False, indent=1)
+    text = json.dumps(
+        {"files": [_file_json(file) for file in files], "facts": _facts(inputs)}, ensure_ascii=False, indent=1
+    )
     scratch = staged.path.with_suffix(".part")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(staged.path)
@@ -380,7 +388,13 @@ def _facts(inputs: MonthInputs) -> dict[str, Any]:
         "ruleset": hashlib.md5("".join(rulesets).encode(), usedforsecurity=False).hexdigest()[:16],
         "key_version": ws.token_key.version,
         "inputs": [
-            {"supplier": d.supplier, "dataset": d.dataset, "delivery_id": d.delivery_id, "sha256": d.sha256, "revision": d.revision}
+            {
+                "supplier": d.supplier,
+                "dataset": d.dataset,
+                "delivery_id": d.delivery_id,
+                "sha256": d.sha256,
+                "revision": d.revision,
+            }
             for d in inputs.in_force
         ],
         "completeness": {"carried_forward": sorted(f"{supplier}/{dataset}" for supplier, dataset in inputs.carried)},

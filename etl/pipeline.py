@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -115,11 +114,18 @@ def take_in(settings: Settings, delivery_id: str, *, now: datetime, ws: Workspac
         return ws.ledger.finish(delivery_id, "expired", now=now, cause=cause)
     subject = deliveries.subject_of(ws, delivery)
     earlier = ws.ledger.duplicate_of(
-        delivery.supplier, delivery.dataset, delivery.period, str(delivery.sha256), subject.ruleset, delivery_id=delivery_id
+        delivery.supplier,
+        delivery.dataset,
+        delivery.period,
+        str(delivery.sha256),
+        subject.ruleset,
+        delivery_id=delivery_id,
     )
     if earlier and subject.layout.format != "database":
         details = {"duplicate_of": earlier.delivery_id}
-        return _answer(ws, subject, Verdict(outcome="duplicate"), deliveries.no_strings(subject), now=now, details=details)
+        return _answer(
+            ws, subject, Verdict(outcome="duplicate"), deliveries.no_strings(subject), now=now, details=details
+        )
     return _examine(ws, subject, now=now)
 
 
@@ -194,7 +200,9 @@ def _claim(
 
 def _source(ws: Workspace, code: str) -> Source:
     if code not in ws.registry.sources:
-        raise ConfigurationError("config/sources", code, "no such source", "add config/sources/<code>.yml or correct the name")
+        raise ConfigurationError(
+            "config/sources", code, "no such source", "add config/sources/<code>.yml or correct the name"
+        )
     return ws.registry.sources[code]
 
 
@@ -307,8 +315,8 @@ def _timed(
     begun = time.perf_counter()
     yield counts
     seconds = time.perf_counter() - begun
-    rows = (counts.get(name) for name in ("rows_in", "rows_out", "rows_rejected"))
-    ws.ledger.save_step_outcome(delivery_id, period, step, *rows, seconds, now=now)
+    rows_in, rows_out, rows_rejected = (counts.get(name) for name in ("rows_in", "rows_out", "rows_rejected"))
+    ws.ledger.save_step_outcome(delivery_id, period, step, rows_in, rows_out, rows_rejected, seconds, now=now)
 
 
 def deliveries_of(settings: Settings, period: str) -> Sequence[Delivery]:

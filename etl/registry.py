@@ -316,7 +316,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(path, line, f"not YAML: {getattr(error, 'problem', error)}", "correct that line") from None
+        raise ConfigurationError(
+            path, line, f"not YAML: {getattr(error, 'problem', error)}", "correct that line"
+        ) from None
     if not isinstance(content, dict):
         raise ConfigurationError(path, "", "not a mapping of keys to values", "start with `key: value` lines")
     return content
@@ -386,7 +388,10 @@ def _check_code_list(path: Path, name: str, content: Any) -> None:
         unknown = sorted(set(mapping.values()) - set(content["values"]))
         if unknown:
             raise ConfigurationError(
-                path, f"{name}.codings.{coding}", f"maps to unknown value {unknown[0]!r}", "add it to values or correct it"
+                path,
+                f"{name}.codings.{coding}",
+                f"maps to unknown value {unknown[0]!r}",
+                "add it to values or correct it",
             )
 
 
@@ -397,7 +402,9 @@ def _load_places(folders: Sequence[Path]) -> list[Place]:
     try:
         return [_place(row) for row in rows]
     except (KeyError, ValueError) as error:
-        raise ConfigurationError(path, str(error), "missing column or bad date", "see the header of the shipped file") from None
+        raise ConfigurationError(
+            path, str(error), "missing column or bad date", "see the header of the shipped file"
+        ) from None
 
 
 def _place(row: Mapping[str, str]) -> Place:

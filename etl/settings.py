@@ -38,10 +38,15 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read `$CREDITVILLAGE_*`; raises ConfigurationError for a path or engine that cannot be."""
         env = os.environ if environment is None else environment
-        read = lambda name: env.get(f"CREDITVILLAGE_{name}") or None  # noqa: E731 - one word for one prefix
+
+        def read(name: str) -> str | None:
+            return env.get(f"CREDITVILLAGE_{name}") or None
+
         engine = read("ENGINE") or "duckdb"
         if engine not in ENGINES:
-            raise ConfigurationError("$CREDITVILLAGE_ENGINE", "", f"unknown engine {engine!r}", f"use one of {', '.join(ENGINES)}")
+            raise ConfigurationError(
+                "$CREDITVILLAGE_ENGINE", "", f"unknown engine {engine!r}", f"use one of {', '.join(ENGINES)}"
+            )
         key_file = read("TOKEN_KEY")
         settings = cls(
             home=Path(read("HOME") or ".creditvillage").resolve(),
@@ -64,7 +69,10 @@ class Settings:
             for path in getattr(self, name):
                 if not path.is_dir():
                     raise ConfigurationError(
-                        f"$CREDITVILLAGE_{name.upper()}", str(path), "no such folder", "create it or correct the variable"
+                        f"$CREDITVILLAGE_{name.upper()}",
+                        str(path),
+                        "no such folder",
+                        "create it or correct the variable",
                     )
 
     def environment(self) -> dict[str, str]:

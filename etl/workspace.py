@@ -40,7 +40,10 @@ class Workspace:
     def ledger(self) -> Ledger:
         if not self.settings.warehouse_url:
             raise ConfigurationError(
-                "$CREDITVILLAGE_WAREHOUSE_URL", "", "no warehouse is running", "start it with `make up`, or set the variable"
+                "$CREDITVILLAGE_WAREHOUSE_URL",
+                "",
+                "no warehouse is running",
+                "start it with `make up`, or set the variable",
             )
         return Ledger(self.settings.warehouse_url)
 

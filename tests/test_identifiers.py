@@ -65,6 +65,8 @@ def test_normalising_repairs_nothing_but_blanks_and_x() -> None:
     assert normalise_id("１２") == "１２"
 
 
-@pytest.mark.parametrize(("code", "valid"), [("91110000600037341L", True), ("91110000600037341M", False), ("9111", False)])
+@pytest.mark.parametrize(
+    ("code", "valid"), [("91110000600037341L", True), ("91110000600037341M", False), ("9111", False)]
+)
 def test_unified_social_credit_codes(code: str, valid: bool) -> None:
     assert uscc_is_valid(code) is valid

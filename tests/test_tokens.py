@@ -32,7 +32,9 @@ def test_sql_equals_python(values: tuple[str, ...]) -> None:
 
 def test_a_missing_part_gives_no_token() -> None:
     with duckdb.connect() as con:
-        assert con.execute(f"SELECT {token_sql('loan', chr(39) + 'b' + chr(39), 'NULL')}", KEY.params()).fetchone() == (None,)
+        assert con.execute(f"SELECT {token_sql('loan', chr(39) + 'b' + chr(39), 'NULL')}", KEY.params()).fetchone() == (
+            None,
+        )
 
 
 def test_domains_differ() -> None:

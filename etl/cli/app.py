@@ -56,7 +56,9 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("CREDITVILLAGE_DEBUG"):
             raise
         place = f"{type(error).__name__}: {_first_line(error)}"
-        errors.print(f"[red]内部错误 internal error[/] {place} — set CREDITVILLAGE_DEBUG=1 to see where", soft_wrap=True)
+        errors.print(
+            f"[red]内部错误 internal error[/] {place} — set CREDITVILLAGE_DEBUG=1 to see where", soft_wrap=True
+        )
         return 3
 
 
@@ -137,7 +139,9 @@ def run_command(
     from etl.local.postgres import database
 
     with database(Settings.from_environment()) as settings:
-        run_month(settings, parse_period(period), dataset=dataset, bank=bank, now=_now(), console=console, as_json=as_json)
+        run_month(
+            settings, parse_period(period), dataset=dataset, bank=bank, now=_now(), console=console, as_json=as_json
+        )
 
 
 @app.command()

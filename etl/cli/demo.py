@@ -50,11 +50,18 @@ def run_demo(settings: Settings, *, households: int, seed: int, console: Console
                     month.deliver(period, worlds[period].result())
                 month.await_release(PERIODS[-1])
         print_summary(found, PERIODS, console)
-    console.print(f"\n{households:,} 户 households, {time.monotonic() - begun:.0f} 秒 seconds. 已全部停止 nothing is left running.")
+    console.print(
+        f"\n{households:,} 户 households, {time.monotonic() - begun:.0f} 秒 seconds. 已全部停止 nothing is left running."
+    )
 
 
 def _progress(console: Console) -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), TextColumn("{task.fields[note]}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.fields[note]}"),
+    )
     return Progress(*columns, TimeElapsedColumn(), console=console)
 
 
@@ -110,7 +117,9 @@ class _Month:
 
         ws = Workspace(self.settings)
         task = self.progress.add_task(f"{period} 评级与发布 grades and release", total=1, note="")
-        self._await(lambda: self._is_released(period, task) and not months.ready_periods(ws), f"the release of {period}")
+        self._await(
+            lambda: self._is_released(period, task) and not months.ready_periods(ws), f"the release of {period}"
+        )
         self.progress.update(task, completed=1)
 
     def _delivered_at(self, period: str) -> datetime:
@@ -141,12 +150,16 @@ class _Month:
         if failed:
             raise AirflowError(f"{failed[0].dag_id}: task {failed[0].task_id} failed — see {failed[0].log}")
         if time.monotonic() > deadline:
-            raise AirflowError(f"{what}: not finished after {TIMEOUT_SECONDS:.0f} s — see {self.settings.airflow_home}/logs")
+            raise AirflowError(
+                f"{what}: not finished after {TIMEOUT_SECONDS:.0f} s — see {self.settings.airflow_home}/logs"
+            )
 
 
 def drop_files(source: Path, target: Path, delivered_at: datetime) -> None:
     """Deliver files as banks and villages do: complete, with the time of delivery; flags come after their files."""
-    files = sorted((path for path in source.rglob("*") if path.is_file()), key=lambda path: (path.suffix == ".ok", path))
+    files = sorted(
+        (path for path in source.rglob("*") if path.is_file()), key=lambda path: (path.suffix == ".ok", path)
+    )
     for path in files:
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)

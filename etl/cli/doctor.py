@@ -33,7 +33,11 @@ def _checks(settings: Settings) -> Iterator[tuple[str, bool, str]]:
         yield package, found is not None, found or "run `make install`"
     home = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
     free = shutil.disk_usage(home).free
-    yield "disk", free > _FREE_BYTES, f"{free / 1e9:.0f} GB free at {home}" if free > _FREE_BYTES else "free 5 GB or move CREDITVILLAGE_HOME"
+    yield (
+        "disk",
+        free > _FREE_BYTES,
+        f"{free / 1e9:.0f} GB free at {home}" if free > _FREE_BYTES else "free 5 GB or move CREDITVILLAGE_HOME",
+    )
     yield _configuration(settings)
 
 
@@ -49,4 +53,8 @@ def _configuration(settings: Settings) -> tuple[str, bool, str]:
         registry = load_registry(settings.config)
     except CreditVillageError as error:
         return "config", False, str(error)
-    return "config", True, f"{len(registry.banks)} banks, {len(registry.sources)} sources, {len(registry.towns())} towns"
+    return (
+        "config",
+        True,
+        f"{len(registry.banks)} banks, {len(registry.sources)} sources, {len(registry.towns())} towns",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from etl.settings import Settings
 from etl.workspace import Workspace
 
 Step = tuple[str, Callable[[], dict[str, Any]]]
+Verb = Callable[..., list[Delivery]]
 
 
 def run_month(
@@ -54,16 +56,13 @@ def _steps(ws: Workspace, period: str, *, dataset: str | None, bank: str | None,
     for code, source in ws.registry.sources.items():
         if bank is None and (dataset is None or dataset in source.feeds):
             verb = pipeline.pull if source.kind == "database" else pipeline.collect_files
-            yield (
-                f"{'pull' if source.kind == 'database' else 'collect'} {code}",
-                lambda verb=verb, code=code: _counted(code, verb(ws.settings, code, period, now=now)),
-            )
+            yield f"{verb.__name__.split('_')[0]} {code}", partial(_sourced, verb, ws, code, period, now)
     pipeline.scan(ws.settings, now=now, quiet_seconds=0.0)
     for delivery in _waiting(ws, period, dataset, bank):
-        yield f"take in {delivery.dataset}", lambda delivery=delivery: _counted(delivery.name, [_taken(ws, delivery, now)])
+        yield f"take in {delivery.dataset}", partial(_taken, ws, delivery, now)
     if dataset is None and bank is None:
-        yield "grade", lambda: _graded(ws, period, now)
-        yield "publish", lambda: _published(ws, period, now)
+        yield "grade", partial(_graded, ws, period, now)
+        yield "publish", partial(_published, ws, period, now)
 
 
 def _waiting(ws: Workspace, period: str, dataset: str | None, bank: str | None) -> list[Delivery]:
@@ -74,8 +73,12 @@ def _waiting(ws: Workspace, period: str, dataset: str | None, bank: str | None) 
     ]
 
 
-def _taken(ws: Workspace, delivery: Delivery, now: datetime) -> Delivery:
-    return pipeline.take_in(ws.settings, delivery.delivery_id, now=now)
+def _sourced(verb: Verb, ws: Workspace, code: str, period: str, now: datetime) -> dict[str, Any]:
+    return _counted(code, verb(ws.settings, code, period, now=now))
+
+
+def _taken(ws: Workspace, delivery: Delivery, now: datetime) -> dict[str, Any]:
+    return _counted(delivery.name, [pipeline.take_in(ws.settings, delivery.delivery_id, now=now)])
 
 
 def _counted(what: str, taken: list[Delivery]) -> dict[str, Any]:

@@ -19,7 +19,9 @@ def show_all(settings: Settings, console: Console, *, as_json: bool = False) -> 
     with database(settings) as found:
         releases = Workspace(found).ledger.releases()
     columns = ["发布 release", "期间 period", "状态 status", "发布时间 published at", "前一版 previous"]
-    rows = [[r.release_id, r.period, r.status, f"{r.published_at:%Y-%m-%d %H:%M:%S %Z}", r.previous_id] for r in releases]
+    rows = [
+        [r.release_id, r.period, r.status, f"{r.published_at:%Y-%m-%d %H:%M:%S %Z}", r.previous_id] for r in releases
+    ]
     tables.show(console, "发布 Releases", columns, rows, as_json=as_json)
 
 
@@ -46,7 +48,9 @@ def verify_one(settings: Settings, release_id: str | None, console: Console, *, 
     with database(settings) as found:
         ws = Workspace(found)
         if release_id is None and ws.ledger.current_release() is None:
-            raise DataError("nothing has been released yet", "run `creditvillage demo` or `creditvillage run --period …`")
+            raise DataError(
+                "nothing has been released yet", "run `creditvillage demo` or `creditvillage run --period …`"
+            )
         problems = months.publisher(ws).verify(release_id)
     if as_json:
         console.out(tables.as_json_text(list(problems)), highlight=False)

@@ -37,5 +37,11 @@ def _reach(settings: Settings, role: str) -> tuple[str, dict[str, str]]:
     if program is None:
         raise ConfigurationError("psql", "", "not found on PATH", "install the PostgreSQL client")
     url = make_url(settings.warehouse_url)
-    reach = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password, "PGDATABASE": url.database}
+    reach = {
+        "PGHOST": url.host,
+        "PGPORT": url.port,
+        "PGUSER": url.username,
+        "PGPASSWORD": url.password,
+        "PGDATABASE": url.database,
+    }
     return program, {name: str(value) for name, value in reach.items() if value is not None}

@@ -62,9 +62,25 @@ def _rows(connection: sa.Connection, query: str, **params: Any) -> list[Mapping[
 
 def _print_deliveries(connection: sa.Connection, periods: list[str], console: Console) -> None:
     rows = _rows(connection, _DELIVERIES, periods=periods)
-    columns = ["期间 period", "数据 dataset", "报送方 supplier", "文件 file", "结果 outcome", "行 rows", "拒收 rejected"]
+    columns = [
+        "期间 period",
+        "数据 dataset",
+        "报送方 supplier",
+        "文件 file",
+        "结果 outcome",
+        "行 rows",
+        "拒收 rejected",
+    ]
     shown = [
-        [r["period"], r["dataset"], r["supplier"], r["name"], tables.outcome_text(r["outcome"]), r["rows_read"], r["rows_rejected"]]
+        [
+            r["period"],
+            r["dataset"],
+            r["supplier"],
+            r["name"],
+            tables.outcome_text(r["outcome"]),
+            r["rows_read"],
+            r["rows_rejected"],
+        ]
         for r in _fold_towns(rows)
     ]
     tables.show(console, "收件 What came in", columns, shown, numbers=columns[5:])
@@ -75,7 +91,11 @@ def _fold_towns(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     folded: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in rows:
         is_town = row["dataset"] == "mediation"
-        key = (row["period"], row["dataset"], row["outcome"] or "") if is_town else (row["period"], row["dataset"], str(len(folded)))
+        key = (
+            (row["period"], row["dataset"], row["outcome"] or "")
+            if is_town
+            else (row["period"], row["dataset"], str(len(folded)))
+        )
         entry = folded.setdefault(key, {**row, "rows_read": 0, "rows_rejected": 0, "files": 0})
         entry["files"] += 1
         entry["rows_read"] += row["rows_read"] or 0
@@ -92,7 +112,9 @@ def _print_rules(connection: sa.Connection, settings: Settings, period: str, con
     shown = []
     for row in rows:
         shown.append([row["rule"], row["action"], row["hits"], row["suppliers"], says.get(row["rule"], "")])
-    tables.show(console, f"{period} 退回与提示 What was refused, and why (top rules)", columns, shown, numbers=columns[2:3])
+    tables.show(
+        console, f"{period} 退回与提示 What was refused, and why (top rules)", columns, shown, numbers=columns[2:3]
+    )
 
 
 def _reasons(settings: Settings) -> dict[str, str]:
@@ -108,8 +130,13 @@ def _print_towns(connection: sa.Connection, period: str, console: Console) -> No
     for row in _rows(connection, _TOWNS, period=period):
         counts.setdefault(row["town_name"], {})[row["effective_grade"] or _NOT_RATED] = row["households"]
     columns = ["乡镇 town", *GRADES, _NOT_RATED, "AA 及以上 AA+ of rated", ""]
-    shown = [[town, *(found.get(name, 0) for name in (*GRADES, _NOT_RATED)), *_share(found)] for town, found in counts.items()]
-    tables.show(console, f"{period} 各镇等级 Grades by town (生效等级 effective)", columns, shown, numbers=columns[1:-1])
+    shown = [
+        [town, *(found.get(name, 0) for name in (*GRADES, _NOT_RATED)), *_share(found)]
+        for town, found in counts.items()
+    ]
+    tables.show(
+        console, f"{period} 各镇等级 Grades by town (生效等级 effective)", columns, shown, numbers=columns[1:-1]
+    )
 
 
 def _share(found: Mapping[str, int]) -> tuple[str, str]:
@@ -123,7 +150,9 @@ def _print_movers(connection: sa.Connection, before: str, period: str, console: 
     order: list[str | None] = [*GRADES, None]
     columns = [f"{before} → {period}", *(grade or _NOT_RATED for grade in order)]
     shown = [[was or _NOT_RATED, *(moves.get((was, now), 0) or "·" for now in order)] for was in order]
-    tables.show(console, "等级变动 Movers (行：上期；列：本期 rows: before, columns: now)", columns, shown, numbers=columns[1:])
+    tables.show(
+        console, "等级变动 Movers (行：上期；列：本期 rows: before, columns: now)", columns, shown, numbers=columns[1:]
+    )
 
 
 def _print_places(connection: sa.Connection, settings: Settings, period: str, console: Console) -> None:
@@ -141,6 +170,6 @@ def _print_places(connection: sa.Connection, settings: Settings, period: str, co
         '  creditvillage sql analyst -c "SELECT town_name, effective_grade, count(*) FROM mart_household_credit'
         f" WHERE period = '{period}' GROUP BY 1, 2 ORDER BY 1, 2\"",
         '  creditvillage sql analyst -c "SELECT bank_code, rows_read, rows_rejected FROM mart_bank_scorecard'
-        " ORDER BY period, bank_code\"",
+        ' ORDER BY period, bank_code"',
     ]
     console.print(Panel("\n".join(lines), title="在哪里 Where things are", title_align="left", expand=False))

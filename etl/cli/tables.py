@@ -74,7 +74,15 @@ def bar(share: float, width: int = 20) -> str:
 
 def print_deliveries(console: Console, deliveries: Sequence[Any], *, as_json: bool = False) -> None:
     """One line a delivery: who, what, when, outcome, rows."""
-    columns = ["报送方 supplier", "数据 dataset", "期间 period", "文件 file", "结果 outcome", "行 rows", "拒收 rejected"]
+    columns = [
+        "报送方 supplier",
+        "数据 dataset",
+        "期间 period",
+        "文件 file",
+        "结果 outcome",
+        "行 rows",
+        "拒收 rejected",
+    ]
     rows = [
         [
             entry.supplier,

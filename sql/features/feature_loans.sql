@@ -85,8 +85,9 @@ counted AS (
         CAST(coalesce(sum(open_balance_yuan) FILTER (WHERE is_bad), 0) AS DECIMAL(18, 2)) AS bad_balance_yuan,
         min(issued_on) AS first_issued_on,
         max(arrears_days) AS worst_arrears_days,
-        max(CASE WHEN arrears_days > 0
-            THEN concat(lpad(CAST(arrears_days AS VARCHAR), 4, '0'), coalesce(past_evidence, concat('core_loans:', loan_key)))
+        max(CASE
+            WHEN arrears_days > 0
+                THEN concat(lpad(CAST(arrears_days AS VARCHAR), 4, '0'), coalesce(past_evidence, concat('core_loans:', loan_key)))
         END) AS worst_evidence,
         min(CASE WHEN arrears_days > 0 OR is_bad THEN bank_code END) AS first_adverse_bank,
         max(CASE WHEN arrears_days > 0 OR is_bad THEN bank_code END) AS last_adverse_bank,

@@ -92,7 +92,9 @@ class County:
 
 
 @contextmanager
-def county_at(home: Path, households: int, *, worlds: Path | None = None, token_key: Path | None = None) -> Iterator[County]:
+def county_at(
+    home: Path, households: int, *, worlds: Path | None = None, token_key: Path | None = None
+) -> Iterator[County]:
     """A county with servers of its own; everything is gone afterwards."""
     environment = {"CREDITVILLAGE_HOME": str(home), "CREDITVILLAGE_QUIET_SECONDS": "0"}
     if token_key:

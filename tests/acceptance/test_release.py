@@ -100,7 +100,14 @@ def everything_written(county: County) -> Iterator[tuple[str, bytes]]:
                 yield str(path), path.read_bytes()
                 if path.suffix == ".parquet":
                     with duckdb.connect() as con:
-                        yield str(path), con.execute(f"SELECT string_agg(CAST(t AS VARCHAR), chr(10)) FROM '{path}' t").fetchone()[0].encode() if con.execute(f"SELECT count(*) FROM '{path}'").fetchone()[0] else b""
+                        yield (
+                            str(path),
+                            con.execute(f"SELECT string_agg(CAST(t AS VARCHAR), chr(10)) FROM '{path}' t")
+                            .fetchone()[0]
+                            .encode()
+                            if con.execute(f"SELECT count(*) FROM '{path}'").fetchone()[0]
+                            else b"",
+                        )
     dump = county.server.psql().with_name("pg_dump")
     environment = county.server.environment(role="creditvillage")
     yield "warehouse", subprocess.run([str(dump)], env=environment, capture_output=True, check=True).stdout

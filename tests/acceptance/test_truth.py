@@ -136,7 +136,8 @@ def test_the_grade_mix_is_that_of_a_programme_village(county: County, period: st
     """DOMAIN section 7: of the rated about 17 % A, 62 % AA, 21 % AAA; about 90 % rated. The bounds here are generous."""
     grades = dict(
         county.rows(
-            "SELECT effective_grade, count(*) FROM mart.mart_household_credit WHERE period = :period GROUP BY 1", period=period
+            "SELECT effective_grade, count(*) FROM mart.mart_household_credit WHERE period = :period GROUP BY 1",
+            period=period,
         )
     )
     rated = sum(count for grade, count in grades.items() if grade)
