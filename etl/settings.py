@@ -14,9 +14,13 @@ ENGINES = ("duckdb", "spark")
 
 
 def _path_list(text: str | None, shipped: Path) -> tuple[Path, ...]:
-    """An overlay list `a:b` (first match wins), always ending in what the project ships."""
+    """An overlay list `a:b` (first match wins), ending in what the project ships.
+
+    A folder with a county.yml is a whole county: it replaces the shipped one, so that no synthetic bank joins it.
+    """
     given = tuple(Path(part).resolve() for part in (text or "").split(os.pathsep) if part)
-    return given if shipped in given else (*given, shipped)
+    is_whole = shipped in given or any((folder / "county.yml").is_file() for folder in given)
+    return given if is_whole else (*given, shipped)
 
 
 @dataclass(frozen=True)

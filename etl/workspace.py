@@ -10,9 +10,11 @@ from etl.contract.model import Contract, Contracts, load_contracts
 from etl.contract.predicates import Context
 from etl.engine.duck import DuckEngine
 from etl.engine.models import Model, load_models
+from etl.grading.plan import grading_plan
+from etl.grading.policy import load_policies
 from etl.ledger.repository import Ledger
 from etl.period import Period
-from etl.registry import Registry, load_registry
+from etl.registry import Feed, Registry, load_registry, overlay_file
 from etl.settings import Settings
 from etl.tokens import TokenKey
 from etl.vocabulary import ConfigurationError
@@ -51,6 +53,26 @@ class Workspace:
     def token_key(self) -> TokenKey:
         return TokenKey.create(self.settings.token_key_path)
 
+    def require_configuration(self, period: Period) -> None:
+        """Load and cross-check everything configured for a month, before anything runs.
+
+        Raises ConfigurationError (one line: file, key, problem, mend) for the first thing that does not fit.
+        """
+        for code, owner in (*self.registry.banks.items(), *self.registry.sources.items()):
+            kind = "banks" if code in self.registry.banks else "sources"
+            path = overlay_file(self.settings.config, f"{kind}/{code}.yml")
+            for dataset, feed in owner.feeds.items():
+                _require_layouts(path, dataset, feed, self._contract_named(path, dataset))
+        policies = load_policies(self.settings.config, period, self.registry)
+        grading_plan(policies, self.models, notice_days=self.registry.county.notice_days)
+
+    def _contract_named(self, path: Path, dataset: str) -> Contract:
+        try:
+            return self.contracts.for_dataset(dataset)
+        except ConfigurationError:
+            mend = f"add expectations/<table>.yml with dataset: {dataset}, or correct the feed's name"
+            raise ConfigurationError(path, f"feeds.{dataset}", "no contract is for this dataset", mend) from None
+
     @property
     def master_key_path(self) -> Path:
         return self.settings.secrets / "master.key"
@@ -77,3 +99,19 @@ class Workspace:
             supplier=supplier,
             id_prefixes=tuple(self.registry.county.id_prefixes),
         )
+
+
+def _require_layouts(path: Path, dataset: str, feed: Feed, contract: Contract) -> None:
+    """Every layout names only columns of the contract and all that the contract cannot do without."""
+    known = {column.name for column in contract.delivered}
+    needed = [column.name for column in contract.delivered if column.required]
+    for number, layout in enumerate(feed.layouts):
+        key = f"feeds.{dataset}.layouts.{number}.columns"
+        strange = [name for name in layout.canonical if name not in known]
+        missing = [name for name in needed if name not in layout.canonical]
+        if strange:
+            mend = f"use a column of expectations/{contract.table}.yml, or list it under ignore"
+            raise ConfigurationError(path, key, f"unknown column {strange[0]}", mend)
+        if missing:
+            mend = "add it to columns, or to defaults if the bank confirmed one value for every row"
+            raise ConfigurationError(path, key, f"missing column {missing[0]}", mend)

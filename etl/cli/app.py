@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
@@ -27,6 +26,7 @@ app.add_typer(release_app, name="release")
 console = Console()
 errors = Console(stderr=True)
 
+UsageError = typer.BadParameter.__mro__[1]  # typer's own base of wrong commands, options and values
 PeriodOption = Annotated[str, typer.Option("--period", help="月份 YYYY-MM。 Month.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON。 Print JSON instead of a table.")]
 
@@ -41,12 +41,12 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as leave:
+    except typer.Exit as leave:
         return leave.exit_code
-    except click.UsageError as error:
+    except UsageError as error:
         errors.print(f"[red]用法有误[/] usage: {error.format_message()} — see `creditvillage --help`", soft_wrap=True)
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         errors.print("已中断 interrupted")
         return 1
     except CreditVillageError as error:
@@ -75,12 +75,21 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _checked(period: str | None = None) -> Settings:
+    """The settings, once everything configured for a month (the first one, if none is named) fits together."""
+    from etl.workspace import Workspace
+
+    ws = Workspace(Settings.from_environment())
+    ws.require_configuration(Period.parse(period) if period else ws.registry.county.first_period)
+    return ws.settings
+
+
 def parse_period(text: str) -> str:
     """A checked month; raises a usage error that shows the form."""
     try:
         return str(Period.parse(text))
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.command()
@@ -91,7 +100,7 @@ def demo(
     """全流程演示：合成数据经真实调度器处理并发布。 Two synthetic months through the real DAGs, then a summary."""
     from etl.cli.demo import run_demo
 
-    run_demo(Settings.from_environment(), households=households, seed=seed, console=console)
+    run_demo(_checked(), households=households, seed=seed, console=console)
 
 
 @app.command()
@@ -118,8 +127,10 @@ def intake(
     from etl import pipeline
     from etl.cli import tables
     from etl.local.postgres import database
+    from etl.workspace import Workspace
 
-    with database(Settings.from_environment()) as settings:
+    with database(_checked()) as settings:
+        Workspace(settings).ledger.migrate()
         results = [
             pipeline.take_in(settings, delivery.delivery_id, now=_now())
             for delivery in pipeline.scan(settings, now=_now(), drop=drop, quiet_seconds=0.0)
@@ -138,10 +149,9 @@ def run_command(
     from etl.cli.month import run_month
     from etl.local.postgres import database
 
-    with database(Settings.from_environment()) as settings:
-        run_month(
-            settings, parse_period(period), dataset=dataset, bank=bank, now=_now(), console=console, as_json=as_json
-        )
+    month = parse_period(period)
+    with database(_checked(month)) as settings:
+        run_month(settings, month, dataset=dataset, bank=bank, now=_now(), console=console, as_json=as_json)
 
 
 @app.command()
@@ -149,7 +159,7 @@ def up() -> None:
     """启动数据库与 Airflow 界面并保持运行。 Start the database and Airflow with its pages, and leave them running."""
     from etl.cli.stack import start_stack
 
-    start_stack(Settings.from_environment(), console)
+    start_stack(_checked(), console)
 
 
 @app.command()

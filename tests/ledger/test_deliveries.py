@@ -309,7 +309,9 @@ def _claim_all(url: str, count: int, gate: Any, answers: Any) -> None:
 
 def test_two_processes_claim_200_files_exactly_once(ledger: Ledger, database_url: str) -> None:
     gate, answers = SPAWN.Barrier(2), SPAWN.Queue()
-    processes = [SPAWN.Process(target=_claim_all, args=(database_url, 200, gate, answers)) for _ in range(2)]
+    processes = [
+        SPAWN.Process(target=_claim_all, args=(database_url, 200, gate, answers), daemon=True) for _ in range(2)
+    ]
     for process in processes:
         process.start()
     claims = [answers.get(timeout=60) for _ in processes]

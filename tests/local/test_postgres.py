@@ -326,7 +326,7 @@ def _start_and_report(home: Path, gate: Connection, answers: Connection) -> None
 
 def _helper(home: Path) -> tuple[multiprocessing.process.BaseProcess, Connection]:
     ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=_start_and_report, args=(home, theirs, theirs))
+    process = SPAWN.Process(target=_start_and_report, args=(home, theirs, theirs), daemon=True)
     process.start()
     assert ours.recv() == "here"
     return process, ours
