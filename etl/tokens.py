@@ -7,6 +7,7 @@ spelling apart. A keyed token is still personal data (PIPL art. 73).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -41,14 +42,19 @@ class TokenKey:
 
     @classmethod
     def create(cls, path: Path) -> TokenKey:
-        """Write a fresh key (mode 0600) unless there is one already, and read it."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return cls.from_file(path)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
+        """Write a fresh key (mode 0600) unless there is one already, and read it.
+
+        Linking a finished temporary file makes the key appear whole, and only for the first of two processes.
+        """
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+            temporary.unlink()
         return cls.from_file(path)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +14,7 @@ from psycopg import sql
 
 from etl.ledger.repository import Ledger
 from etl.local import postgres as embedded
+from etl.local.binaries import SHARED_FOLDER_VARIABLE
 from etl.local.postgres import EmbeddedPostgres
 
 TEMPLATE = "template_for_tests"
@@ -26,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres(tmp_path_factory: pytest.TempPathFactory, _servers_leave_nothing: None) -> Iterator[EmbeddedPostgres]:
     """A server of the test run's own, without waiting for the disk; erased at the end."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "home")
     try:
@@ -107,3 +109,11 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def project_root() -> Path:
     """The folder of the project."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_leave_nothing(_private_home: None) -> Iterator[None]:
+    """What servers of throw-away homes keep outside them (as root, in /var/lib) goes with the test run."""
+    with tempfile.TemporaryDirectory(prefix="creditvillage-tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SHARED_FOLDER_VARIABLE, folder)
+        yield

@@ -43,7 +43,7 @@ _NOT_RATED = "不评 n/r"
 def print_summary(settings: Settings, periods: Sequence[str], console: Console) -> None:
     """Print the whole summary for the last of the periods, compared with the one before."""
     period, before = periods[-1], periods[-2] if len(periods) > 1 else None
-    engine = sa.create_engine(str(settings.warehouse_url))
+    engine = sa.create_engine(str(settings.warehouse_url), hide_parameters=True)
     try:
         with engine.connect() as connection:
             _print_deliveries(connection, list(periods), console)

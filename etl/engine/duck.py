@@ -13,7 +13,8 @@ import pyarrow as pa
 from etl.engine.base import CHECKSUM_HEX, Content
 
 ROW_GROUP_ROWS = 122_880
-_FILE_OPTIONS = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
+# level 1 takes two thirds of the time of the default level and gives files of about the same size
+_FILE_OPTIONS = f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
 
 
 def identifier(name: str) -> str:
@@ -44,6 +45,7 @@ class DuckEngine:
             config["threads"] = threads
         config["temp_directory"] = str(temp_dir) if temp_dir else ""
         self.con = duckdb.connect(":memory:", config=config)
+        self.con.execute("SET enable_progress_bar = false")  # it would be drawn on standard output, terminal or not
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ Both leave the previous effective grade standing and say so in `hold_reason`.
 from __future__ import annotations
 
 from etl.grading.policy import HouseholdVersion
-from etl.grading.scorecard import grade_sql, rank_of_grade_sql, rank_sql, text
+from etl.grading.scorecard import grade_sql, rank_of_grade_sql, rank_sql, text, veto_ids_sql
 
 AWAITING_INPUT = "awaiting_input"
 AWAITING_BANK = "awaiting_bank_confirmation"
@@ -25,8 +25,8 @@ def _standing_sql(version: HouseholdVersion) -> str:
         for column in ("household_key", "effective_grade", "effective_from_on", "hold_reason", "round")
     )
     return (
-        "SELECT s.household_key, s.town_code, s.village_code, s.score, s.not_rated_reason, s.veto_ids, s.input_state, "
-        "s.computed_rank, "
+        "SELECT s.household_key, s.town_code, s.village_code, s.score, s.not_rated_reason, s.input_state, "
+        f"s.computed_rank, {veto_ids_sql(version)} AS veto_ids, "
         f"s.{version.single_source_fall.block}_points AS source_points, "
         f"{rank_of_grade_sql(version.grades, 'coalesce(own.effective_grade, former.effective_grade)')} AS standing_rank, "
         f"{before}\nFROM household_scores AS s\n"
@@ -61,7 +61,9 @@ def grades_sql(version: HouseholdVersion) -> str:
         "CASE WHEN hold_reason IS NULL THEN 'effective' ELSE 'computed' END AS status, "
         f"CASE WHEN effective_rank IS NULL THEN NULL WHEN {_is_unchanged(version)} THEN effective_from_on_before "
         "ELSE CAST($period_end AS DATE) END AS effective_from_on, "
-        "CAST(NULL AS DATE) AS effective_to_on, $round AS round, not_rated_reason, hold_reason, veto_ids, input_state, "
+        "CAST(NULL AS DATE) AS effective_to_on, $round AS round, "
+        "CAST(not_rated_reason AS VARCHAR) AS not_rated_reason, hold_reason, veto_ids, "
+        "CAST(input_state AS VARCHAR) AS input_state, "
         f"{text(version.version)} AS policy_version, {text(version.status)} AS policy_status\n"
         f"FROM (\nSELECT *, CASE WHEN hold_reason IS NOT NULL THEN standing_rank ELSE computed_rank END AS effective_rank\n"
         f"FROM (\nSELECT *, {_hold_reason(version)} AS hold_reason\n"

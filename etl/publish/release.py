@@ -153,7 +153,7 @@ class Publisher:
         """Alone, healed, with catalog tables in place; staged tables are gone afterwards, come what may."""
         with self.ledger.lock(LOCK):
             self._heal()
-            engine = create_engine(self.url)
+            engine = create_engine(self.url, hide_parameters=True)
             try:
                 yield engine
             except Exception:

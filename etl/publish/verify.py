@@ -79,7 +79,7 @@ def _iceberg(lake: Path, url: str, release: Manifest) -> list[str]:
 
 
 def _warehouse(url: str, release: Manifest) -> list[str]:
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)
     try:
         with engine.connect() as connection:
 

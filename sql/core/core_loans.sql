@@ -110,31 +110,17 @@ notes AS (
     SELECT * FROM ended
 ),
 
-lawful AS (
-    SELECT n.*, m.household_key
+linked AS (
+    -- a borrower who is no longer on any household's list stays with the household last known, if that still exists
+    SELECT n.*, m.household_key, h.household_key AS kept_household_key
     FROM notes AS n
     INNER JOIN informed AS i ON i.person_key = n.person_key
     LEFT JOIN core_members AS m ON m.person_key = n.person_key
-),
-
-strays AS (
-    -- a borrower who is no longer on any household's list stays with the household last known, if that still exists
-    SELECT n.bank_code, n.loan_key, coalesce(n.last_household_key, p.household_key) AS household_key
-    FROM lawful AS n
     LEFT JOIN previous_core_loans AS p ON p.bank_code = n.bank_code AND p.loan_key = n.loan_key
-    WHERE n.household_key IS NULL
-),
-
-remembered AS (
-    SELECT s.bank_code, s.loan_key, s.household_key AS kept_household_key
-    FROM strays AS s
-    INNER JOIN core_households AS h ON h.household_key = s.household_key
-),
-
-linked AS (
-    SELECT n.*, r.kept_household_key
-    FROM lawful AS n
-    LEFT JOIN remembered AS r ON r.bank_code = n.bank_code AND r.loan_key = n.loan_key
+    LEFT JOIN core_households AS h
+        ON h.household_key = CASE
+            WHEN m.household_key IS NULL THEN coalesce(n.last_household_key, p.household_key)
+        END
 )
 
 SELECT

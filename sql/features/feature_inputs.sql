@@ -1,27 +1,38 @@
 -- Households with rows that were rejected or are not settled, by block: 1 carried_forward, 2 withheld.
 -- A row that was never accepted before (withheld) may hide good or bad news: the block waits at last month's points.
-WITH informed AS (
-    SELECT person_key
-    FROM feature_consents
-    WHERE bank_data_consent = 'in_force'
+WITH seen_notes AS (
+    SELECT r.supplier, r.loan_key
+    FROM rejected_loans AS r
+    INNER JOIN previous_core_loans AS p ON p.bank_code = r.supplier AND p.loan_key = r.loan_key
+    UNION
+    SELECT r.supplier, r.loan_key
+    FROM rejected_loans AS r
+    INNER JOIN accepted_loans AS a ON a.supplier = r.supplier AND a.loan_key = r.loan_key
 ),
 
 unseen_notes AS (
     SELECT r.person_key, r.co_person_key
     FROM rejected_loans AS r
-    WHERE
-        NOT EXISTS (
-            SELECT 1 FROM previous_core_loans AS p WHERE p.bank_code = r.supplier AND p.loan_key = r.loan_key
-        )
-        AND NOT EXISTS (
-            SELECT 1 FROM accepted_loans AS a WHERE a.supplier = r.supplier AND a.loan_key = r.loan_key
-        )
+    WHERE NOT EXISTS (SELECT 1 FROM seen_notes AS s WHERE s.supplier = r.supplier AND s.loan_key = r.loan_key)
+),
+
+unseen_people AS (
+    SELECT person_key FROM unseen_notes
+    UNION
+    SELECT co_person_key AS person_key FROM unseen_notes
 ),
 
 unseen_borrowers AS (
-    SELECT n.person_key FROM unseen_notes AS n INNER JOIN informed AS i ON i.person_key = n.person_key
-    UNION
-    SELECT n.co_person_key AS person_key FROM unseen_notes AS n INNER JOIN informed AS i ON i.person_key = n.co_person_key
+    SELECT u.person_key
+    FROM unseen_people AS u
+    INNER JOIN feature_consents AS c ON c.person_key = u.person_key
+    WHERE c.bank_data_consent = 'in_force'
+),
+
+kept_members AS (
+    SELECT r.member_key
+    FROM rejected_members AS r
+    INNER JOIN core_members AS m ON m.member_key = r.member_key
 ),
 
 mediation_parties AS (
@@ -41,7 +52,7 @@ marks AS (
     FROM rejected_members AS r
     WHERE
         r.household_key IS NOT NULL
-        AND NOT EXISTS (SELECT 1 FROM core_members AS m WHERE m.member_key = r.member_key)
+        AND NOT EXISTS (SELECT 1 FROM kept_members AS k WHERE k.member_key = r.member_key)
     UNION ALL
     SELECT m.household_key, 0 AS bank, 0 AS capacity, 1 AS civility
     FROM mediation_parties AS p

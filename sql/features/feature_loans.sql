@@ -1,17 +1,46 @@
 -- Repayment facts of each household over the notes of this period and of the eleven before.
 -- A joint debt counts for both borrowers' households; each must have let the lender inform the county.
 -- Days in arrears: as delivered; $overdue_flag_days where the bank gives only a flag; 9999 for a written-off note.
-WITH informed AS (
-    SELECT person_key
-    FROM feature_consents
-    WHERE bank_data_consent = 'in_force'
+WITH held AS (
+    SELECT
+        household_key, bank_code, loan_key, issued_on, note_state, five_class, balance_yuan, is_overdue, overdue_days,
+        input_state, CAST(NULL AS VARCHAR) AS past_period
+    FROM core_loans
+    WHERE household_key IS NOT NULL
+    UNION ALL
+    SELECT
+        m.household_key, l.bank_code, l.loan_key, l.issued_on, l.note_state, l.five_class, l.balance_yuan, l.is_overdue,
+        l.overdue_days, l.input_state, CAST(NULL AS VARCHAR) AS past_period
+    FROM core_loans AS l
+    INNER JOIN feature_consents AS c ON c.person_key = l.co_person_key AND c.bank_data_consent = 'in_force'
+    INNER JOIN core_members AS m ON m.person_key = l.co_person_key
+    WHERE l.household_key IS NULL OR m.household_key <> l.household_key
+    UNION ALL
+    -- conduct follows the person into another household; without any it stays with the household last known
+    SELECT
+        coalesce(m.household_key, l.household_key) AS household_key, NULL AS bank_code, l.loan_key, l.issued_on, l.note_state,
+        NULL AS five_class, NULL AS balance_yuan, l.is_overdue, l.overdue_days, 'complete' AS input_state,
+        l.period AS past_period
+    FROM history_core_loans AS l
+    INNER JOIN feature_consents AS c ON c.person_key = l.person_key AND c.bank_data_consent = 'in_force'
+    LEFT JOIN core_members AS m ON m.person_key = l.person_key
+    UNION ALL
+    SELECT
+        m.household_key, NULL AS bank_code, l.loan_key, l.issued_on, l.note_state, NULL AS five_class, NULL AS balance_yuan,
+        l.is_overdue, l.overdue_days, 'complete' AS input_state, l.period AS past_period
+    FROM history_core_loans AS l
+    INNER JOIN feature_consents AS c ON c.person_key = l.co_person_key AND c.bank_data_consent = 'in_force'
+    INNER JOIN core_members AS m ON m.person_key = l.co_person_key
 ),
 
-notes AS (
+shares AS (
     SELECT
-        bank_code, loan_key, household_key, co_person_key, issued_on, input_state, is_overdue,
-        note_state IN ('active', 'ended_unknown') AS is_open,
-        CASE WHEN note_state IN ('active', 'ended_unknown') THEN balance_yuan END AS open_balance_yuan,
+        household_key, bank_code, issued_on, past_period, input_state, is_overdue,
+        loan_key AS any_loan_key,
+        CASE WHEN past_period IS NULL THEN loan_key END AS loan_key,
+        CASE
+            WHEN past_period IS NULL AND note_state IN ('active', 'ended_unknown') THEN balance_yuan
+        END AS open_balance_yuan,
         note_state = 'written_off' OR coalesce(five_class IN ('substandard', 'doubtful', 'loss'), FALSE) AS is_bad,
         CAST(CASE
             WHEN note_state = 'written_off' THEN 9999
@@ -19,59 +48,7 @@ notes AS (
             WHEN is_overdue THEN $overdue_flag_days
             ELSE 0
         END AS INTEGER) AS arrears_days
-    FROM core_loans
-),
-
-past_notes AS (
-    SELECT
-        bank_code, loan_key, person_key, co_person_key, household_key, issued_on,
-        CAST(CASE
-            WHEN note_state = 'written_off' THEN 9999
-            WHEN overdue_days > 0 THEN overdue_days
-            WHEN is_overdue THEN $overdue_flag_days
-            ELSE 0
-        END AS INTEGER) AS arrears_days,
-        concat('core_loans@', period, ':', loan_key) AS evidence
-    FROM history_core_loans
-),
-
-past_shares AS (
-    -- conduct follows the person into another household; without any it stays with the household last known
-    SELECT coalesce(m.household_key, p.household_key) AS household_key, p.issued_on, p.arrears_days, p.evidence
-    FROM past_notes AS p
-    INNER JOIN informed AS i ON i.person_key = p.person_key
-    LEFT JOIN core_members AS m ON m.person_key = p.person_key
-    UNION ALL
-    SELECT m.household_key, p.issued_on, p.arrears_days, p.evidence
-    FROM past_notes AS p
-    INNER JOIN informed AS i ON i.person_key = p.co_person_key
-    INNER JOIN core_members AS m ON m.person_key = p.co_person_key
-),
-
-joint_notes AS (
-    SELECT n.*, m.household_key AS co_household_key
-    FROM notes AS n
-    INNER JOIN informed AS i ON i.person_key = n.co_person_key
-    INNER JOIN core_members AS m ON m.person_key = n.co_person_key
-    WHERE n.co_person_key IS NOT NULL AND (n.household_key IS NULL OR m.household_key <> n.household_key)
-),
-
-shares AS (
-    SELECT
-        household_key, bank_code, loan_key, issued_on, input_state, is_overdue, is_open, open_balance_yuan, is_bad,
-        arrears_days, CAST(NULL AS VARCHAR) AS past_evidence
-    FROM notes
-    WHERE household_key IS NOT NULL
-    UNION ALL
-    SELECT
-        co_household_key AS household_key, bank_code, loan_key, issued_on, input_state, is_overdue, is_open,
-        open_balance_yuan, is_bad, arrears_days, CAST(NULL AS VARCHAR) AS past_evidence
-    FROM joint_notes
-    UNION ALL
-    SELECT
-        household_key, NULL AS bank_code, NULL AS loan_key, issued_on, 'complete' AS input_state, FALSE AS is_overdue,
-        FALSE AS is_open, NULL AS open_balance_yuan, FALSE AS is_bad, arrears_days, evidence AS past_evidence
-    FROM past_shares
+    FROM held
     WHERE household_key IS NOT NULL
 ),
 
@@ -87,7 +64,11 @@ counted AS (
         max(arrears_days) AS worst_arrears_days,
         max(CASE
             WHEN arrears_days > 0
-                THEN concat(lpad(CAST(arrears_days AS VARCHAR), 4, '0'), coalesce(past_evidence, concat('core_loans:', loan_key)))
+                THEN concat(
+                lpad(CAST(arrears_days AS VARCHAR), 4, '0'),
+                CASE WHEN past_period IS NULL THEN 'core_loans:' ELSE concat('core_loans@', past_period, ':') END,
+                any_loan_key
+            )
         END) AS worst_evidence,
         min(CASE WHEN arrears_days > 0 OR is_bad THEN bank_code END) AS first_adverse_bank,
         max(CASE WHEN arrears_days > 0 OR is_bad THEN bank_code END) AS last_adverse_bank,

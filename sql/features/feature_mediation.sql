@@ -24,6 +24,12 @@ parties AS (
     SELECT period, case_key, party_role, person_key FROM history_core_mediation_parties
 ),
 
+heads AS (
+    SELECT DISTINCT h.household_key, h.head_person_key
+    FROM parties AS p
+    INNER JOIN core_households AS h ON h.head_person_key = p.person_key
+),
+
 roles AS (
     SELECT
         m.household_key, c.case_key,
@@ -36,7 +42,7 @@ roles AS (
     FROM latest AS c
     INNER JOIN parties AS p ON p.case_key = c.case_key AND p.period = c.period
     INNER JOIN core_members AS m ON m.person_key = p.person_key
-    LEFT JOIN core_households AS h ON h.household_key = m.household_key AND h.head_person_key = p.person_key
+    LEFT JOIN heads AS h ON h.household_key = m.household_key AND h.head_person_key = p.person_key
 )
 
 SELECT

@@ -409,7 +409,7 @@ def test_root_runs_it_as_an_unprivileged_account(running: EmbeddedPostgres) -> N
     groups = next(line for line in status.splitlines() if line.startswith("Groups:")).split()[1:]
     assert set(uids) == {str(running._account.uid)} and "0" not in uids
     assert groups == []
-    assert running._data.is_relative_to(binaries.SHARED_FOLDER)
+    assert running._data.is_relative_to(binaries.shared_folder())
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can become somebody else")
@@ -441,7 +441,7 @@ def test_programs_in_a_private_folder_are_copied_once_to_a_shared_place(monkeypa
         for name in (binaries.MODULE, f"{binaries.MODULE}.libs"):
             (Path(private) / name).symlink_to(wheel.with_name(name))
         monkeypatch.setattr(binaries, "_wheel_folder", lambda: Path(private) / binaries.MODULE)
-        monkeypatch.setattr(binaries, "SHARED_FOLDER", Path(shared))
+        monkeypatch.setenv(binaries.SHARED_FOLDER_VARIABLE, shared)
         server = EmbeddedPostgres(Path(private) / "home")
         try:
             server.start()
