@@ -163,7 +163,7 @@ def _print_places(connection: sa.Connection, settings: Settings, period: str, co
         f"回执 receipts     {settings.outbox}/<bank>/<period>/*.receipt.json|csv",
         f"Parquet          {settings.lake}/current/<table>/period=<P>/*.parquet",
         f"视图 views        {settings.lake}/catalog.duckdb.sql (DuckDB)",
-        f"校验文档 Data Docs {settings.audit_docs}/index.html",
+        f"校验文档 Data Docs {settings.audit_docs}/site/index.html",
         f"仓库 warehouse    CREDITVILLAGE_HOME={home} creditvillage sql",
         "",
         "试一试 try:",

@@ -8,14 +8,14 @@ cast, so that nothing is guessed: no thousands separators, exponents, full-width
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from etl.contract.language import RAW, VALID, quote, text_sql
 from etl.contract.model import Column, Contract
-from etl.identifiers import resident_id_sql
+from etl.identifiers import RESIDENT_CHECKS, RESIDENT_FORM
 from etl.registry import CodeLists, Layout
 from etl.vocabulary import ConfigurationError
 
@@ -25,6 +25,7 @@ _BLANKS_SQL = "' ' || chr(9) || chr(13) || chr(10)"
 _POWER_OF_TEN = {"10k_yuan": 4, "fraction": 2, "yuan": 0, "percent": 0}
 _MAX_DECIMALS = 8
 MAX_DIGITS = 15
+_DIGITS = "__digits"
 _INTEGER_DIGITS = {"integer": 9, "bigint": 18}
 _TRUE = ("1", "true")
 _FALSE = ("0", "false")
@@ -47,14 +48,35 @@ def cast_select(
     _check_layout(contract, layout)
     cells = [f"{_cell_sql(column, layout, blank_free)} AS {quote(column.name + RAW)}" for column in contract.delivered]
     typed = [item for column in contract.delivered for item in _typed_items(column, layout, codes)]
-    valid = [
-        f", {resident_id_sql(quote(c.name))} AS {quote(c.name + VALID)}" for c in contract.delivered if c.is_validated
-    ]
-    rows = ", ".join(ROW_COLUMNS)
+    rows, checked = ", ".join(ROW_COLUMNS), [column.name for column in contract.delivered if column.is_validated]
     return (
         f"WITH cells AS (SELECT {rows}, {', '.join(cells)} FROM {relation}),\n"
-        f"converted AS (SELECT {rows},\n  " + ",\n  ".join(typed) + "\nFROM cells)\n"
-        f"SELECT *{''.join(valid)} FROM converted"
+        f"converted AS (SELECT {rows},\n  " + ",\n  ".join(typed) + "\nFROM cells)\n" + _with_checks(checked)
+    )
+
+
+def _with_checks(checked: Sequence[str]) -> str:
+    """The converted columns, and for each identity column with a check whether it holds."""
+    if not checked:
+        return "SELECT * FROM converted"
+    numbers = "".join(f", TRY_CAST(substr({quote(c)}, 1, 17) AS BIGINT) AS {quote(c + _DIGITS)}" for c in checked)
+    valid = "".join(f", {_resident_id_sql(quote(c), quote(c + _DIGITS))} AS {quote(c + VALID)}" for c in checked)
+    hidden = ", ".join(quote(c + _DIGITS) for c in checked)
+    return f"SELECT * EXCLUDE ({hidden}){valid} FROM (SELECT *{numbers} FROM converted) AS numbered"
+
+
+def _resident_id_sql(text: str, digits: str) -> str:
+    """`resident_id_is_valid` over a normalised number and its first 17 digits as a BIGINT; NULL stays NULL.
+
+    GB 11643-1999 weighs the digit in place k from the right by 2^k modulo 11. With q(k) = digits // 10^k the digit is
+    q(k) - 10 q(k+1), so the sum of digit x 2^k is q(0) - 8 x the sum of 2^(k-1) q(k): no digit is ever cut out.
+    """
+    higher = " + ".join(f"{2 ** (k - 1)} * ({digits} // {10**k})" for k in range(1, 17))
+    remainder = f"CAST((2 * ({digits} - 8 * ({higher}))) % 11 AS INTEGER)"
+    return (
+        f"CASE WHEN {text} IS NULL THEN NULL WHEN NOT regexp_full_match({text}, '{RESIDENT_FORM}') THEN FALSE "
+        f"WHEN try_strptime(substr({text}, 7, 8), '%Y%m%d') IS NULL THEN FALSE "
+        f"ELSE substr('{RESIDENT_CHECKS}', {remainder} + 1, 1) = substr({text}, 18, 1) END"
     )
 
 

@@ -65,10 +65,10 @@ counted AS (
         max(CASE
             WHEN arrears_days > 0
                 THEN concat(
-                lpad(CAST(arrears_days AS VARCHAR), 4, '0'),
-                CASE WHEN past_period IS NULL THEN 'core_loans:' ELSE concat('core_loans@', past_period, ':') END,
-                any_loan_key
-            )
+                    lpad(CAST(arrears_days AS VARCHAR), 4, '0'),
+                    CASE WHEN past_period IS NULL THEN 'core_loans:' ELSE concat('core_loans@', past_period, ':') END,
+                    any_loan_key
+                )
         END) AS worst_evidence,
         min(CASE WHEN arrears_days > 0 OR is_bad THEN bank_code END) AS first_adverse_bank,
         max(CASE WHEN arrears_days > 0 OR is_bad THEN bank_code END) AS last_adverse_bank,
