@@ -279,6 +279,8 @@ class Share(Strict):
 
 
 class ShareCondition(Strict):
+    """One bound on a share, in percent: reached (`at_least`) or not reached (`below`)."""
+
     share: str
     at_least: Number | None = None
     below: Number | None = None
@@ -296,6 +298,8 @@ class VillageGrade(Strict):
 
 
 class VillageVersion(Version):
+    """How villages are graded from a month on: shares with named numerators, grades tried from the best."""
+
     minimum_households: int = Field(ge=1)
     shares: dict[Identifier, Share]
     grades: list[VillageGrade] = Field(min_length=2)

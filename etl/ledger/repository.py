@@ -100,6 +100,8 @@ class Ledger:
         """Bring the schemas `ledger` and `audit` up to date; harmless when they are, and when two do it at once."""
         with self.lock("ledger.migrate"), self.engine.begin() as connection:
             migrations.upgrade(connection)
+            connection.execute(text("COMMENT ON TABLE ledger.alembic_version IS 'which migration this database has'"))
+            connection.execute(text("COMMENT ON COLUMN ledger.alembic_version.version_num IS 'the last one applied'"))
             _open_to_analysts(connection)
 
     @contextmanager
