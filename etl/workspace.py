@@ -14,7 +14,7 @@ from etl.grading.plan import grading_plan
 from etl.grading.policy import load_policies
 from etl.ledger.repository import Ledger
 from etl.period import Period
-from etl.registry import Feed, Registry, load_registry, overlay_file
+from etl.registry import Feed, Registry, Source, Supplier, load_registry, overlay_file
 from etl.settings import Settings
 from etl.tokens import TokenKey
 from etl.vocabulary import ConfigurationError
@@ -58,9 +58,10 @@ class Workspace:
 
         Raises ConfigurationError (one line: file, key, problem, mend) for the first thing that does not fit.
         """
-        for code, owner in (*self.registry.banks.items(), *self.registry.sources.items()):
-            kind = "banks" if code in self.registry.banks else "sources"
-            path = overlay_file(self.settings.config, f"{kind}/{code}.yml")
+        owners: list[Supplier | Source] = [*self.registry.banks.values(), *self.registry.sources.values()]
+        for owner in owners:
+            kind = "banks" if isinstance(owner, Supplier) else "sources"
+            path = overlay_file(self.settings.config, f"{kind}/{owner.code}.yml")
             for dataset, feed in owner.feeds.items():
                 _require_layouts(path, dataset, feed, self._contract_named(path, dataset))
         policies = load_policies(self.settings.config, period, self.registry)

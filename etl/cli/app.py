@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from etl.cli.tables import make_console
 from etl.period import Period
 from etl.settings import Settings
 from etl.vocabulary import ConfigurationError, CreditVillageError
@@ -23,10 +23,12 @@ app = typer.Typer(
 )
 release_app = typer.Typer(no_args_is_help=True, help="已发布的数据版本。 Releases: list, show, diff, verify, rollback.")
 app.add_typer(release_app, name="release")
-console = Console()
-errors = Console(stderr=True)
+console = make_console()
+errors = make_console(stderr=True)
 
-UsageError = typer.BadParameter.__mro__[1]  # typer's own base of wrong commands, options and values
+UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[
+    1
+]  # typer's own base of wrong commands, options and values
 PeriodOption = Annotated[str, typer.Option("--period", help="月份 YYYY-MM。 Month.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON。 Print JSON instead of a table.")]
 
@@ -168,6 +170,18 @@ def down() -> None:
     from etl.cli.stack import stop_stack_and_database
 
     stop_stack_and_database(Settings.from_environment(), console)
+
+
+@app.command()
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="第一个月。 First month.")],
+    last: Annotated[str, typer.Option("--to", help="最后一个月。 Last month.")],
+) -> None:
+    """让运行中的 Airflow 重做若干月份。 Trigger the pulled sources of some months in the running Airflow."""
+    from etl.cli.stack import trigger_months
+
+    months = (Period.parse(parse_period(first)), Period.parse(parse_period(last)))
+    trigger_months(Settings.from_environment(), *months, console)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -6,9 +6,11 @@ from rich.console import Console
 from rich.panel import Panel
 
 from etl.ledger.repository import Ledger
-from etl.local.airflow import AirflowStack, stop_stack
+from etl.local.airflow import AirflowStack, connect, stop_stack
 from etl.local.postgres import EmbeddedPostgres, database
+from etl.period import Period
 from etl.settings import Settings
+from etl.vocabulary import ConfigurationError
 
 
 def stack_of(settings: Settings, server: EmbeddedPostgres, *, with_pages: bool) -> AirflowStack:
@@ -48,3 +50,16 @@ def stop_stack_and_database(settings: Settings, console: Console) -> None:
             was_running = True
             server.stop()
     console.print("已停止 stopped" if was_running else "本来就没有运行 nothing was running")
+
+
+def trigger_months(settings: Settings, first: Period, last: Period, console: Console) -> None:
+    """Trigger the pulled sources for each month; what banks delivered is in the landing zone already.
+
+    Raises ConfigurationError when no Airflow runs here.
+    """
+    client = connect(settings.airflow_home)
+    if client is None:
+        raise ConfigurationError(str(settings.airflow_home), "", "no Airflow is running", "start it with `make up`")
+    for period in Period.range(first, last):
+        for dag_id in ("household_records", "mediation_logs"):
+            console.print(f"{period} {dag_id}: {client.trigger(dag_id, partition_key=str(period))}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,6 +40,10 @@ JOIN core.core_household_grades AS before USING (household_key)
 WHERE before.period = :before AND after.period = :period
 GROUP BY 1, 2
 """
+_QUERIES = (
+    "SELECT town_name, effective_grade, count(*) FROM mart_household_credit WHERE period = '{period}' GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT period, bank_code, rows_read, rows_rejected, linked_share_pct FROM mart_bank_scorecard ORDER BY 1, 2",
+)
 _NOT_RATED = "不评 n/r"
 
 
@@ -83,7 +90,7 @@ def _print_deliveries(connection: sa.Connection, periods: list[str], console: Co
         ]
         for r in _fold_towns(rows)
     ]
-    tables.show(console, "收件 What came in", columns, shown, numbers=columns[5:])
+    tables.show(console, "收件 What came in", columns, shown, numbers=columns[5:], caption=tables.OUTCOME_NOTE)
 
 
 def _fold_towns(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -129,7 +136,7 @@ def _print_towns(connection: sa.Connection, period: str, console: Console) -> No
     counts: dict[str, dict[str, int]] = {}
     for row in _rows(connection, _TOWNS, period=period):
         counts.setdefault(row["town_name"], {})[row["effective_grade"] or _NOT_RATED] = row["households"]
-    columns = ["乡镇 town", *GRADES, _NOT_RATED, "AA 及以上 AA+ of rated", ""]
+    columns = ["乡镇 town", *GRADES, _NOT_RATED, "AA+", "占已评 of rated"]
     shown = [
         [town, *(found.get(name, 0) for name in (*GRADES, _NOT_RATED)), *_share(found)]
         for town, found in counts.items()
@@ -157,19 +164,24 @@ def _print_movers(connection: sa.Connection, before: str, period: str, console: 
 
 def _print_places(connection: sa.Connection, settings: Settings, period: str, console: Console) -> None:
     release = connection.execute(sa.text("SELECT release_id FROM ledger.releases WHERE status = 'current'")).scalar()
-    home = settings.home
+    program = _program()
     lines = [
-        f"发布 release      [bold]{release}[/]  （合成数据 synthetic data; 评定办法为示意 policy is illustrative）",
-        f"回执 receipts     {settings.outbox}/<bank>/<period>/*.receipt.json|csv",
-        f"Parquet          {settings.lake}/current/<table>/period=<P>/*.parquet",
-        f"视图 views        {settings.lake}/catalog.duckdb.sql (DuckDB)",
+        f"发布 release       [bold]{release}[/]  （合成数据 synthetic data; 评定办法为示意 policy is illustrative）",
+        f"回执 receipts      {settings.outbox}/<bank>/<period>/*.receipt.json|csv",
+        f"Parquet            {settings.lake}/current/<table>/period=<P>/*.parquet",
+        f"视图 views         {settings.lake}/catalog.duckdb.sql (DuckDB)",
         f"校验文档 Data Docs {settings.audit_docs}/site/index.html",
-        f"仓库 warehouse    CREDITVILLAGE_HOME={home} creditvillage sql",
-        "",
-        "试一试 try:",
-        '  creditvillage sql analyst -c "SELECT town_name, effective_grade, count(*) FROM mart_household_credit'
-        f" WHERE period = '{period}' GROUP BY 1, 2 ORDER BY 1, 2\"",
-        '  creditvillage sql analyst -c "SELECT bank_code, rows_read, rows_rejected FROM mart_bank_scorecard'
-        ' ORDER BY period, bank_code"',
+        f"仓库 warehouse     {program} sql",
     ]
     console.print(Panel("\n".join(lines), title="在哪里 Where things are", title_align="left", expand=False))
+    console.print("试一试 try:", style="bold")
+    for query in _QUERIES:
+        console.print(f'  {program} sql analyst -c "{query.format(period=period)}"', soft_wrap=True, highlight=False)
+
+
+def _program() -> str:
+    """The command as it can be typed here: on the PATH, or below the project."""
+    if shutil.which("creditvillage"):
+        return "creditvillage"
+    path = Path(sys.executable).with_name("creditvillage")
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

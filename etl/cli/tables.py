@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,7 +14,15 @@ from rich.table import Table
 
 from etl.vocabulary import OUTCOME_LABELS
 
+OUTCOME_NOTE = "* 有提示或拒收行 with warnings or refused rows"
+PLAIN_WIDTH = 150
 _COLOURS = {"accepted": "green", "accepted_with_warnings": "yellow", "rejected": "red", "unreadable": "red"}
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console; where nobody's window limits it (a file, a pipe), wide enough for every table."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(stderr=stderr, width=PLAIN_WIDTH)
 
 
 def as_json_text(rows: object) -> str:
@@ -35,13 +44,21 @@ def show(
     *,
     as_json: bool = False,
     numbers: Sequence[str] = (),
+    caption: str | None = None,
 ) -> None:
     """Print rows as a table (`numbers` are set flush right), or as a JSON list of objects."""
     listed = [list(row) for row in rows]
     if as_json:
         console.out(as_json_text([dict(zip(columns, row, strict=True)) for row in listed]), highlight=False)
         return
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold cyan", expand=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold cyan",
+        caption=caption,
+        caption_justify="left",
+    )
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in listed:
@@ -59,11 +76,12 @@ def cell(value: object) -> str:
 
 
 def outcome_text(outcome: str | None) -> str:
-    """An outcome with its colour and both languages."""
+    """An outcome with its colour and both languages; * stands for warnings or refused rows (see OUTCOME_NOTE)."""
     if outcome is None:
         return "[dim]…[/]"
-    label = OUTCOME_LABELS[outcome]
-    return f"[{_COLOURS.get(outcome, 'default')}]{label['zh']}[/] {label['en']}"
+    label = OUTCOME_LABELS["accepted" if outcome == "accepted_with_warnings" else outcome]
+    star = "*" if outcome == "accepted_with_warnings" else ""
+    return f"[{_COLOURS.get(outcome, 'default')}]{label['zh']}{star}[/] {label['en']}{star}"
 
 
 def bar(share: float, width: int = 20) -> str:
@@ -95,7 +113,7 @@ def print_deliveries(console: Console, deliveries: Sequence[Any], *, as_json: bo
         ]
         for entry in deliveries
     ]
-    show(console, "收件 Deliveries", columns, rows, as_json=as_json, numbers=columns[5:])
+    show(console, "收件 Deliveries", columns, rows, as_json=as_json, numbers=columns[5:], caption=OUTCOME_NOTE)
 
 
 def print_steps(console: Console, steps: Sequence[Mapping[str, Any]], *, as_json: bool = False) -> None:
