@@ -193,6 +193,7 @@ def _claim(
         drop=drop,
     )
     arrivals.save_observations(memory, found.observations)
+    arrivals.write_notes(ws.settings.outbox, found)
     wanted = [a for a in found.arrivals if a.supplier in suppliers and period in (None, a.period)]
     claimed = (ws.ledger.claim(arrival, now=now) for arrival in wanted)
     return [delivery for delivery in claimed if delivery is not None]

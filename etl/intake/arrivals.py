@@ -384,3 +384,27 @@ def _arrival(match: _Match, listed: Listed, listing: Mapping[str, Listed]) -> Ar
         listed.mtime_ns,
         parts,
     )
+
+
+def write_notes(outbox: Path, found: Scan) -> None:
+    """Tell each supplier in `outbox/<supplier>/not_taken.txt` what was left lying and why; no file when nothing was.
+
+    The note is the present state, written anew by every scan; a receipt it is not.
+    """
+    by_supplier: dict[str, list[NotTaken]] = {}
+    for left in (*found.unrecognised, *found.waiting):
+        by_supplier.setdefault(left.supplier, []).append(left)
+    for note in outbox.glob("*/not_taken.txt"):
+        if note.parent.name not in by_supplier:
+            note.unlink(missing_ok=True)
+    for supplier, left in by_supplier.items():
+        place = outbox / supplier / "not_taken.txt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"{_printable(one.name)}\t{REASONS[one.reason]['zh']} {REASONS[one.reason]['en']}\n" for one in left]
+        scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+        scratch.write_text("".join(sorted(lines)), encoding="utf-8")
+        scratch.replace(place)
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "�" for character in name)
