@@ -1,0 +1,65 @@
+"""Commands from outside: help everywhere, tables or JSON, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from etl.cli.app import run
+from etl.cli.tables import as_json_text, bar, cell, outcome_text
+from etl.vocabulary import OUTCOMES
+
+COMMANDS = ["demo", "simulate", "intake", "run", "up", "down", "backfill", "sql", "doctor", "release"]
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITVILLAGE_HOME", str(tmp_path / "home"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_in_both_languages(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert any("\u4e00" <= character <= "\u9fff" for character in printed)
+    assert "--help" in printed
+
+
+def test_doctor_prints_pure_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"Python", "duckdb", "config"} <= {next(iter(row.values())) for row in rows}
+
+
+def test_down_is_harmless_when_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["down"]) == 0
+    assert "nothing was running" in capsys.readouterr().out
+
+
+def test_backfill_needs_a_running_airflow(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["backfill", "--from", "2024-02", "--to", "2024-03"]) == 2
+    assert "make up" in capsys.readouterr().err
+
+
+def test_an_unknown_role_is_refused_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sql", "nobody"]) == 2
+    assert "use one of analyst, owner" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("outcome", [*OUTCOMES, None])
+def test_every_outcome_can_be_shown(outcome: str | None) -> None:
+    assert outcome_text(outcome)
+
+
+def test_cells_and_bars() -> None:
+    assert (cell(None), cell(12345), cell(True)) == ("", "12,345", "是 yes")
+    assert bar(0.5, 4) == "██░░"
+    assert bar(7.0, 4) == "████"
+
+
+def test_json_refuses_what_it_cannot_say() -> None:
+    with pytest.raises(TypeError):
+        as_json_text([{1, 2}])
