@@ -18,12 +18,10 @@ from pathlib import Path
 
 from benchmarks.workloads import PERIOD, Input, inputs
 from etl import deliveries, months
-from etl.engine.duck import DuckEngine
 from etl.intake.delivery import land
 from etl.intake.sealing import create_master_key
 from etl.ledger.records import Delivery
 from etl.months import MonthInputs
-from etl.publish.lake import DataFile, write_partition
 from etl.registry import Layout
 from etl.settings import Settings
 from etl.tokens import TokenKey
@@ -139,13 +137,4 @@ def _grade(ws: Workspace, taken: list[Delivery]) -> int:
         months.register_inputs(engine, month)
         months.conform(engine, month)
         months.grade(engine, month)
-        return sum(file.rows for table in _published(engine, ws) for file in _written(engine, ws, table))
-
-
-def _published(engine: DuckEngine, ws: Workspace) -> list[str]:
-    held = {name for (name,) in engine.fetch("SELECT table_name FROM information_schema.tables")}
-    return [table for table in ws.contracts if table in held]
-
-
-def _written(engine: DuckEngine, ws: Workspace, table: str) -> list[DataFile]:
-    return write_partition(engine, ws.contracts[table], table, str(PERIOD), ws.settings.lake)
+        return sum(file.rows for file in months.write_tables(engine, month))

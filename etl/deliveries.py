@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.contract import suite
-from etl.contract.casts import cast_select
+from etl.contract.casts import blank_free_columns, cast_select
 from etl.contract.context import Context
 from etl.contract.model import Contract, ruleset_checksum
 from etl.contract.predicates import (
@@ -29,7 +29,7 @@ from etl.contract.predicates import (
     rejected_select,
     unchecked_rules,
 )
-from etl.engine.duck import DuckEngine
+from etl.engine.duck import DuckEngine, literal
 from etl.findings import WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
@@ -132,10 +132,24 @@ def _member_name(subject: Subject) -> str:
 
 
 def cast(engine: DuckEngine, ws: Workspace, subject: Subject, strings: Strings) -> None:
-    """Make `typed` from `strings`: canonical codes, yuan, percent, dates; NULL where a cell cannot be read."""
+    """Make `typed` from `strings`: canonical codes, yuan, percent, dates; NULL where a cell cannot be read.
+
+    What is the same in all rows (the delivery, and its only member) is no column of the table but of a view over it.
+    """
+    pa.default_memory_pool().release_unused()  # what reading left over: the engine is about to take its share
     engine.register_arrow("strings", strings.table)
-    select = cast_select(subject.contract, subject.layout, ws.registry.codes, relation="strings")
-    engine.run_model("typed", select)
+    blank_free = blank_free_columns(strings.table)
+    select = cast_select(subject.contract, subject.layout, ws.registry.codes, relation="strings", blank_free=blank_free)
+    same = _same_in_all_rows(strings.table)
+    engine.run_model("typed_cells", f"SELECT * EXCLUDE ({', '.join(same)}) FROM ({select})" if same else select)
+    engine.run_view("typed", f"SELECT {''.join(f'{literal(v)} AS {c}, ' for c, v in same.items())}* FROM typed_cells")
+
+
+def _same_in_all_rows(strings: pa.Table) -> dict[str, str]:
+    """`_delivery` and `_member`, in this order, as far as they have one value."""
+    bounds = {name: pc.min_max(strings[name]).as_py() for name in ("_delivery", "_member")} if len(strings) else {}
+    found = {name: bound["min"] for name, bound in bounds.items() if bound["min"] == bound["max"]}
+    return found if "_delivery" in found else {}
 
 
 def check(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
@@ -285,9 +299,9 @@ def keep(engine: DuckEngine, ws: Workspace, subject: Subject, verdict: Verdict) 
     """Write accepted rows, tokens of rejected rows and the quarantine into the restricted zone."""
     params = ws.token_key.params()
     if verdict.is_accepted:
-        engine.write_parquet(
-            accepted_select(subject.contract, subject.context), path_of(ws, "accepted", subject.delivery), params
-        )
+        findings = "findings" if verdict.rows_rejected else None
+        select = accepted_select(subject.contract, subject.context, findings=findings)
+        engine.write_parquet(select, path_of(ws, "accepted", subject.delivery), params)
         engine.write_parquet(
             rejected_select(subject.contract, subject.context), path_of(ws, "rejected", subject.delivery), params
         )

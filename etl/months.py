@@ -316,18 +316,21 @@ def _params(inputs: MonthInputs) -> dict[str, Any]:
 
 
 def conform(engine: DuckEngine, inputs: MonthInputs) -> None:
-    """Run the core models in the order of what they read, each cast to its contract and in key order."""
+    """Run the core models in the order of what they read, each cast to its contract; they are sorted when written."""
     core = [name for name, model in inputs.ws.models.items() if model.layer == "core"]
     for model in order(inputs.ws.models, core):
-        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name]), _params(inputs))
+        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name], in_order=False), _params(inputs))
 
 
 def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
     """Run features, points, grades and marts, and list what could not be linked or had no legal ground."""
     for statement in _plan(inputs):
-        engine.run_model(statement.name, statement.sql, _params(inputs))
+        if statement.streamed:
+            engine.run_view(statement.name, statement.sql)
+        else:
+            engine.run_model(statement.name, statement.sql, _params(inputs))
     for model in _of_layer(inputs, "marts"):
-        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name]), _params(inputs))
+        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name], in_order=False), _params(inputs))
     for model in _of_layer(inputs, "audit"):
         engine.run_model(model.name, model.sql, _params(inputs))
 
@@ -348,13 +351,7 @@ def _of_layer(inputs: MonthInputs, layer: str) -> Iterable[Model]:
 def stage(engine: DuckEngine, inputs: MonthInputs, *, now: datetime) -> Staged:
     """Write every table of the month to the lake's data folder and record the grading; nothing is visible yet."""
     ws, period = inputs.ws, str(inputs.period)
-    held = {name for (name,) in engine.fetch("SELECT table_name FROM information_schema.tables")}
-    tables = [table for table in ws.contracts if table in held]
-    files = [
-        file
-        for table in tables
-        for file in write_partition(engine, ws.contracts[table], table, period, ws.settings.lake)
-    ]
+    files = write_tables(engine, inputs)
     staged = Staged(ws.settings.staging / period / f"{inputs.fingerprint}.json", tuple(files))
     staged.path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(
@@ -367,6 +364,21 @@ def stage(engine: DuckEngine, inputs: MonthInputs, *, now: datetime) -> Staged:
     contents = {table: str(content) for (table, _), content in contents_of(files).items()}
     ws.ledger.record_grading(period, inputs.fingerprint, str(staged.path), contents, now=now)
     return staged
+
+
+def write_tables(engine: DuckEngine, inputs: MonthInputs) -> list[DataFile]:
+    """Write every published table the engine holds to the lake's data folder, in the order of its key."""
+    contracts, lake = inputs.ws.contracts, inputs.ws.settings.lake
+    held = {name for (name,) in engine.fetch("SELECT table_name FROM information_schema.tables")}
+    ordered = {statement.name for statement in _plan(inputs) if statement.streamed}
+    return [
+        file
+        for table in contracts
+        if table in held
+        for file in write_partition(
+            engine, contracts[table], table, str(inputs.period), lake, is_ordered=table in ordered
+        )
+    ]
 
 
 def _save_lists(engine: DuckEngine, inputs: MonthInputs) -> None:

@@ -53,9 +53,7 @@ def findings_select(contract: Contract, layout: Layout, *, relation: str = "type
     """SQL giving (_member, _row, rule), one row per finding, ordered; shadow rules included."""
     rules = active_rules(contract, layout, context)
     branches = [
-        _broken_sql(rule.id, condition_sql(contract, rule, context), relation)
-        for rule in rules
-        if rule.sql is not None
+        _broken_sql(rule.id, condition_sql(contract, rule, context), relation) for rule in rules if rule.sql is not None
     ]
     branches += [_unique_sql(rule, relation) for rule in rules if rule.kind == "unique"]
     if not branches:
@@ -99,15 +97,18 @@ def _kept(contract: Contract) -> Iterable[tuple[str, str]]:
 
 
 def accepted_select(
-    contract: Contract, context: Context, *, relation: str = "typed", findings: str = "findings"
+    contract: Contract, context: Context, *, relation: str = "typed", findings: str | None = "findings"
 ) -> str:
-    """SQL giving ACCEPTED: rows without a rejecting finding, without identity; needs $token_inner, $token_outer."""
+    """SQL giving ACCEPTED: rows without a rejecting finding, without identity; needs $token_inner, $token_outer.
+
+    Without `findings` all rows are accepted, in the order in which they were delivered: no join, no sort.
+    """
     items = [f"{text_sql(context.supplier)} AS supplier"]
     items += [_accepted_item(contract, column, context) for column in contract.delivered if _is_kept(column)]
-    return (
-        f"SELECT {', '.join([*items, *_ORIGIN])}\nFROM {relation} AS typed_row\n"
-        f"WHERE NOT {_has_rejection(contract, findings)}\nORDER BY _member, _row"
-    )
+    everything = f"SELECT {', '.join([*items, *_ORIGIN])}\nFROM {relation} AS typed_row"
+    if findings is None:
+        return everything
+    return f"{everything}\nWHERE NOT {_has_rejection(contract, findings)}\nORDER BY _member, _row"
 
 
 def _is_kept(column: Column) -> bool:

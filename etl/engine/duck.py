@@ -86,6 +86,11 @@ class DuckEngine:
         self._drop(name)
         self.con.execute(f"ALTER TABLE {fresh} RENAME TO {identifier(name)}")
 
+    def run_view(self, name: str, select_sql: str) -> None:
+        """Replace `name` by a view: a relation too large to keep, computed when it is written. No parameters."""
+        self._drop(name)
+        self.con.execute(f"CREATE VIEW {identifier(name)} AS {select_sql}")
+
     def write_parquet(self, query: str, path: Path, params: Mapping[str, Any] | None = None) -> int:
         """Write the rows of one SELECT, in its total order, as zstd Parquet with fixed row groups; returns how many.
 

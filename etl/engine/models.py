@@ -71,14 +71,14 @@ def order(models: Mapping[str, Model], wanted: Iterable[str] | None = None) -> l
     return [models[name] for name in _drain(sorter)]
 
 
-def wrap(model: Model, contract: TableContract) -> str:
-    """The model's SELECT cast to the contract's published columns and put in the order of its key."""
+def wrap(model: Model, contract: TableContract, *, in_order: bool = True) -> str:
+    """The model's SELECT cast to the contract's published columns and, unless told not to, in the order of its key."""
     columns = ",\n  ".join(
         f"CAST(model.{identifier(column.name)} AS {column.type.upper()}) AS {identifier(column.name)}"
         for column in contract.published
     )
-    keys = ", ".join(identifier(name) for name in contract.key)
-    return f"SELECT\n  {columns}\nFROM (\n{model.sql}\n) AS model\nORDER BY {keys}"
+    order = f"\nORDER BY {', '.join(map(identifier, contract.key))}" if in_order else ""
+    return f"SELECT\n  {columns}\nFROM (\n{model.sql}\n) AS model{order}"
 
 
 def lint_models(models: Mapping[str, Model]) -> list[str]:

@@ -397,10 +397,10 @@ def write_notes(outbox: Path, found: Scan) -> None:
     for note in outbox.glob("*/not_taken.txt"):
         if note.parent.name not in by_supplier:
             note.unlink(missing_ok=True)
-    for supplier, left in by_supplier.items():
+    for supplier, lying in by_supplier.items():
         place = outbox / supplier / "not_taken.txt"
         place.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"{_printable(one.name)}\t{REASONS[one.reason]['zh']} {REASONS[one.reason]['en']}\n" for one in left]
+        lines = [f"{_printable(one.name)}\t{REASONS[one.reason]['zh']} {REASONS[one.reason]['en']}\n" for one in lying]
         scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
         scratch.write_text("".join(sorted(lines)), encoding="utf-8")
         scratch.replace(place)
