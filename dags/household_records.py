@@ -24,7 +24,7 @@ DOC = """
 On the first of the month for the month before (`run_offset=-1`). By hand: trigger with a partition key such as
 `2024-03`; many months: `airflow backfill create`. As there is no start date, a new DAG waits for its first tick.
 
-**Clear or re-run?** Either: rows are pulled by change time up to the end of the month; a second pull is a duplicate.
+**Clear or re-run?** Either: what was pulled for a month and accepted is kept; a pull that failed or was refused is done anew.
 """
 
 

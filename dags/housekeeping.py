@@ -32,10 +32,11 @@ hand-over is skipped because that run exists. Mend the cause, then clear that ru
 def housekeeping() -> None:
     @task
     def look_for_stuck() -> list[dict[str, Any]]:
-        """Deliveries that were claimed long ago and have no outcome."""
+        """Deliveries that were claimed long ago and have no outcome, and town logs that came after their monthly run."""
         from etl import pipeline
 
-        return batches(pipeline.stuck(settings(), now=now()))
+        late = pipeline.collect_late(settings(), now=now())
+        return batches([*late, *pipeline.stuck(settings(), now=now())])
 
     TriggerDagRunOperator.partial(
         task_id="hand_on_again", trigger_dag_id="submissions", logical_date=None, skip_when_already_exists=True

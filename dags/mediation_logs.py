@@ -24,7 +24,7 @@ DOC = """
 On the tenth of the month for the month before (`run_offset=-1`). By hand: trigger with a partition key such as
 `2024-03`; many months: `airflow backfill create`.
 
-**Clear or re-run?** Re-run as often as towns are late: only files that nobody claimed yet are taken in.
+**Clear or re-run?** Either: only files that nobody claimed yet are taken in. `housekeeping` hands on what comes later.
 """
 
 

@@ -30,7 +30,7 @@ from etl.contract.predicates import (
     unchecked_rules,
 )
 from etl.engine.duck import DuckEngine, literal
-from etl.findings import WRONG_FIELD_COUNT, FileFinding, unreadable
+from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
@@ -42,6 +42,8 @@ from etl.period import Period
 from etl.registry import Feed, Layout
 from etl.vocabulary import CreditVillageError
 from etl.workspace import Workspace
+
+_SIDECAR_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,24 @@ class Verdict:
         return self.rows_read - self.rows_rejected if self.is_accepted else 0
 
 
-def subject_of(ws: Workspace, delivery: Delivery) -> Subject:
-    """How a delivery is to be treated under the configuration in force for its period."""
+def subject_of(ws: Workspace, delivery: Delivery, *, any_layout: bool = False) -> Subject:
+    """How a delivery is to be treated under the configuration in force for its period.
+
+    Raises LookupError when no layout is in force for it, unless `any_layout` will do (to answer without reading).
+    """
     period = Period.parse(delivery.period)
     feed = ws.registry.feed(delivery.supplier, delivery.dataset)
-    layout = feed.layout_for(period, delivery.name)
+    layout = feed.layouts[0] if any_layout else feed.layout_for(period, delivery.name)
     contract = ws.contract_of(delivery.dataset)
     context = ws.context(delivery.supplier, period)
     return Subject(delivery, feed, layout, contract, context, _ruleset(ws, contract, feed, layout, context))
+
+
+def no_layout(delivery: Delivery) -> Verdict:
+    """The verdict over a file of a month for which nothing was agreed."""
+    says = FILE_RULES["P109"]
+    found = FileFinding("P109", delivery.name, says["zh"], says["en"], "请核对文件名中的月份，或先与县里约定格式")
+    return Verdict(outcome="rejected", counts_by_rule={"P109": 1}, file_findings=[found])
 
 
 def _ruleset(ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context) -> str:
@@ -122,8 +134,21 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
 def read(ws: Workspace, subject: Subject) -> Strings:
     """Every cell of the landed delivery as a string, with the findings of its package and lines."""
     delivery = subject.delivery
-    with open_landed(Path(str(delivery.landed_path)), bytes(delivery.wrapped_key or b""), ws.master_key_path) as file:
-        return read_delivery(file, _member_name(subject), subject.feed, subject.layout, delivery.delivery_id)
+    where = (Path(str(delivery.landed_path)), bytes(delivery.wrapped_key or b""), ws.master_key_path)
+    sidecar = None
+    if subject.feed.package == "sidecar":
+        with open_landed(*where, part=1) as beside:
+            sidecar = beside.read(_SIDECAR_BYTES)
+    with open_landed(*where) as file:
+        return read_delivery(
+            file,
+            _member_name(subject),
+            subject.feed,
+            subject.layout,
+            delivery.delivery_id,
+            sidecar=sidecar,
+            sha256=delivery.sha256,
+        )
 
 
 def _member_name(subject: Subject) -> str:
@@ -341,18 +366,19 @@ def no_strings(subject: Subject) -> Strings:
     return Strings(strings_schema(subject.layout).empty_table(), 0, [], [])
 
 
-def answer(ws: Workspace, subject: Subject, finished: Delivery, verdict: Verdict, strings: Strings) -> Receipt:
-    """Write the receipt of a delivery that has its outcome."""
-    owner = ws.registry.owner(finished.supplier, finished.dataset)
+def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) -> Receipt:
+    """Write the receipt of a delivery whose outcome is known and about to be recorded."""
+    delivery = subject.delivery
+    owner = ws.registry.owner(delivery.supplier, delivery.dataset)
     says = Answer(
-        delivery_id=finished.delivery_id,
-        bank=finished.supplier,
-        period=finished.period,
-        revision=finished.revision,
-        original_name=finished.name,
-        outcome=str(finished.outcome),
-        in_force=finished.in_force,
-        sha256=finished.sha256,
+        delivery_id=delivery.delivery_id,
+        bank=delivery.supplier,
+        period=delivery.period,
+        revision=delivery.revision,
+        original_name=delivery.name,
+        outcome=verdict.outcome,
+        in_force=verdict.is_accepted,
+        sha256=delivery.sha256,
         rows_read=verdict.rows_read,
         rows_accepted=verdict.rows_accepted,
         rows_rejected=verdict.rows_rejected,
@@ -364,7 +390,7 @@ def answer(ws: Workspace, subject: Subject, finished: Delivery, verdict: Verdict
         ws.settings.outbox,
         says,
         receipt_findings(verdict),
-        replace(strings, file_findings=[*strings.file_findings, *_macro_findings(subject, verdict)]),
+        replace(strings, file_findings=[*verdict.file_findings, *_macro_findings(subject, verdict)]),
         {rule.id: rule for rule in (*subject.contract.row_rules, *subject.contract.macro_rules)},
         subject.layout,
         key_column=_own_number(subject.contract),

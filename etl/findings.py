@@ -14,6 +14,7 @@ FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
     "P105": {"zh": "缺少字段", "en": "a column is missing"},
     "P106": {"zh": "未约定的字段", "en": "a column is not part of the layout"},
     "P107": {"zh": "文件无法读取", "en": "the file cannot be read"},
+    "P109": {"zh": "该月份没有约定的格式", "en": "no layout is agreed for this month"},
     "P108": {"zh": "文件包不完整", "en": "the package is incomplete"},
 }
 WRONG_FIELD_COUNT: Final = "P201"

@@ -34,6 +34,7 @@ from etl.publish.lake import DataFile, contents_of, write_partition
 from etl.publish.manifest import Facts, Manifest
 from etl.publish.release import Publisher
 from etl.registry import Expected
+from etl.vocabulary import ConfigurationError, DataError
 from etl.workspace import Workspace
 
 HISTORY_MONTHS = 11
@@ -79,11 +80,19 @@ class MonthInputs:
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        """Expected (supplier, dataset) neither in force nor carried forward."""
+        """Expected (supplier, dataset) neither in force nor carried forward; before them, months not yet graded.
+
+        A month rests on the one before (pulls bring changes only, notes may leave a file), so none is left out.
+        """
         there = {(delivery.supplier, delivery.dataset) for delivery in self.in_force} | self.carried
-        return [
-            (entry.supplier, entry.dataset) for entry in self.expected if (entry.supplier, entry.dataset) not in there
-        ]
+        wanted = [(entry.supplier, entry.dataset) for entry in self.expected]
+        return [*self._ungraded, *(entry for entry in wanted if entry not in there)]
+
+    @property
+    def _ungraded(self) -> list[tuple[str, str]]:
+        before = str(self.period.previous())
+        is_expected = bool(self.ws.registry.expected(self.period.previous()))
+        return [(before, "the grades")] if is_expected and before not in self.earlier else []
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,7 +142,10 @@ class MonthInputs:
 
     def _is_on_time(self, delivery: Delivery) -> bool | None:
         """Whether the file lay in the drop zone by its due time; None where the calendar does not know the month."""
-        owner = self.ws.registry.owner(delivery.supplier, delivery.dataset)
+        try:
+            owner = self.ws.registry.owner(delivery.supplier, delivery.dataset)
+        except ConfigurationError:
+            return None  # a supplier that has left since; its past months stay as they are
         zone = self.ws.registry.county.timezone
         arrived_at = datetime.fromtimestamp(delivery.mtime_ns / 1e9, ZoneInfo(zone))
         said = punctuality(arrived_at, self._calendar.due(self.period, owner.due, zone), self.period)
@@ -180,11 +192,16 @@ def ready_before(ws: Workspace, period: str) -> list[str]:
 
 
 def _complete_periods(ws: Workspace) -> Iterator[str]:
-    known = sorted({delivery.period for delivery in ws.ledger.deliveries()})
-    for period in known:
-        expected = ws.registry.expected(Period.parse(period))
-        if expected and not ws.ledger.missing(period, [(entry.supplier, entry.dataset) for entry in expected]):
-            yield period
+    """Months for which everything expected is there, from the first on without a gap."""
+    known = {delivery.period for delivery in ws.ledger.deliveries()}
+    month = ws.registry.county.first_period
+    while known and str(month) <= max(known):
+        expected = [(entry.supplier, entry.dataset) for entry in ws.registry.expected(month)]
+        if expected and ws.ledger.missing(str(month), expected):
+            return
+        if expected:
+            yield str(month)
+        month = month.next()
 
 
 def _is_open(ws: Workspace, inputs: MonthInputs) -> bool:
@@ -231,7 +248,13 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
         held = keys_columns(contract, _key_column(inputs, dataset))
     else:
         held = columns[kind](contract)
-    engine.register_parquet(f"{kind}_{dataset}", [path for path in paths if path.exists()], held)
+    lost = [path for path in paths if not path.exists()]
+    if lost:
+        raise DataError(
+            f"{dataset}, {inputs.period}: {kind} rows of {lost[0].stem} are gone from the restricted zone",
+            "restore them from the backup; a missing file is not an empty one",
+        )
+    engine.register_parquet(f"{kind}_{dataset}", paths, held)
 
 
 def _key_column(inputs: MonthInputs, dataset: str) -> str:
@@ -445,11 +468,19 @@ def publish(ws: Workspace, period: str, *, now: datetime) -> Manifest | None:
 
 
 def unreleased(ws: Workspace, graded: Graded) -> Path | None:
-    """The staged file of a grading whose content the current release does not hold."""
+    """The staged file of a grading whose content the current release does not hold; None if it was rolled back."""
+    if graded.fingerprint in _rolled_back(ws, graded.period):
+        return None
     current = ws.ledger.current_release()
     held = Manifest.from_json(current.manifest).contents if current else {}
     released = {table: str(content) for (table, period), content in held.items() if period == graded.period}
     return None if released == dict(graded.contents) else Path(graded.staged_path)
+
+
+def _rolled_back(ws: Workspace, period: str) -> set[str]:
+    """Fingerprints of a month whose releases were taken back: they stay back until the inputs change."""
+    taken_back = [one for one in ws.ledger.releases() if one.period == period and one.status == "rolled_back"]
+    return {str(Manifest.from_json(one.manifest).facts[period]["notes"]["fingerprint"]) for one in taken_back}
 
 
 def unreleased_until(ws: Workspace, period: str) -> list[str]:

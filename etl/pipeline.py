@@ -109,10 +109,13 @@ def take_in(settings: Settings, delivery_id: str, *, now: datetime, ws: Workspac
     try:
         with _timed(ws, delivery.period, "land", now, delivery.delivery_id):
             delivery = land(ws, delivery, now=now)
-    except (SourceChangedError, FileNotFoundError) as error:
-        cause = f"the file changed or went away before it was landed ({type(error).__name__})"
-        return ws.ledger.finish(delivery_id, "expired", now=now, cause=cause)
-    subject = deliveries.subject_of(ws, delivery)
+    except SourceChangedError:
+        cause = "the file changed or went away before it was landed"
+        return _answer_unread(ws, delivery, Verdict(outcome="expired"), now=now, details={"cause": cause})
+    try:
+        subject = deliveries.subject_of(ws, delivery)
+    except LookupError:
+        return _answer_unread(ws, delivery, deliveries.no_layout(delivery), now=now, details={})
     earlier = ws.ledger.duplicate_of(
         delivery.supplier,
         delivery.dataset,
@@ -123,9 +126,7 @@ def take_in(settings: Settings, delivery_id: str, *, now: datetime, ws: Workspac
     )
     if earlier and subject.layout.format != "database":
         details = {"duplicate_of": earlier.delivery_id}
-        return _answer(
-            ws, subject, Verdict(outcome="duplicate"), deliveries.no_strings(subject), now=now, details=details
-        )
+        return _answer_unread(ws, delivery, Verdict(outcome="duplicate"), now=now, details=details)
     return _examine(ws, subject, now=now)
 
 
@@ -146,13 +147,22 @@ def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
     return _answer(ws, subject, verdict, strings, now=now, details={})
 
 
+def _answer_unread(
+    ws: Workspace, delivery: Delivery, verdict: Verdict, *, now: datetime, details: Mapping[str, Any]
+) -> Delivery:
+    """Answer a delivery whose rows nobody looks at: gone, a duplicate, or of a month without an agreed layout."""
+    subject = deliveries.subject_of(ws, delivery, any_layout=True)
+    return _answer(ws, subject, verdict, deliveries.no_strings(subject), now=now, details=details)
+
+
 def _answer(
     ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings, *, now: datetime, details: Mapping[str, Any]
 ) -> Delivery:
-    """Save the findings, give the outcome, write the receipt."""
+    """Save the findings, write the receipt, give the outcome: an outcome without a receipt cannot be."""
     delivery = subject.delivery
     ws.ledger.save_findings(delivery.delivery_id, deliveries.audit_table(verdict))
-    finished = ws.ledger.finish(
+    deliveries.answer(ws, subject, verdict, strings)
+    return ws.ledger.finish(
         delivery.delivery_id,
         verdict.outcome,
         now=now,
@@ -166,8 +176,6 @@ def _answer(
         in_force=verdict.is_accepted,
         details={**details, "shadow": dict(verdict.shadow_counts)},
     )
-    deliveries.answer(ws, subject, finished, verdict, strings)
-    return finished
 
 
 def _claim(
@@ -208,9 +216,11 @@ def _source(ws: Workspace, code: str) -> Source:
 
 
 def _pull_feed(ws: Workspace, source: Source, dataset: str, period: str, *, now: datetime) -> Delivery:
-    """Claim and land the pull of one feed for a month; a month that was pulled before keeps what it landed."""
-    arrival = Arrival(source.code, dataset, period, f"{source.url_env}#{dataset}@{period}", dataset, 0, 0)
-    delivery = ws.ledger.claim(arrival, now=now) or _claimed_before(ws, arrival)
+    """Claim and land the pull of one feed for a month; what is in force or landed already is kept.
+
+    A pull that failed before it landed is done again; one that was refused gets a new attempt.
+    """
+    delivery = _claimed_pull(ws, source, dataset, period, now=now)
     if delivery.landed_path:
         return delivery
     feed, month = source.feeds[dataset], Period.parse(period)
@@ -234,9 +244,15 @@ def _pull_feed(ws: Workspace, source: Source, dataset: str, period: str, *, now:
     return ws.ledger.pulled(delivery.delivery_id, cutoff)
 
 
-def _claimed_before(ws: Workspace, arrival: Arrival) -> Delivery:
-    candidates = ws.ledger.deliveries(arrival.period, arrival.supplier)
-    return next(delivery for delivery in candidates if delivery.address == arrival.address)
+def _claimed_pull(ws: Workspace, source: Source, dataset: str, period: str, *, now: datetime) -> Delivery:
+    """The pull of a feed for a month: the one in force, the one under way, or a new attempt."""
+    known = [one for one in ws.ledger.deliveries(period, source.code) if one.dataset == dataset]
+    for delivery in reversed(known):
+        if delivery.in_force or delivery.outcome is None:
+            return delivery
+    address = f"{source.url_env}#{dataset}@{period}/{len(known) + 1}"
+    claimed = ws.ledger.claim(Arrival(source.code, dataset, period, address, dataset, 0, 0), now=now)
+    return claimed or _claimed_pull(ws, source, dataset, period, now=now)
 
 
 def _source_url(ws: Workspace, source: Source) -> str:
@@ -261,8 +277,28 @@ def ready_periods(settings: Settings, *, now: datetime, again: bool = False) -> 
 
 
 def stuck(settings: Settings, *, now: datetime) -> list[Delivery]:
-    """Deliveries that were claimed a while ago and have no outcome."""
-    return Workspace(settings).ledger.stuck(now - STUCK_AFTER)
+    """Deliveries that were claimed a while ago and have no outcome; a pull that never landed waits for its own DAG."""
+    ws = Workspace(settings)
+    return [one for one in ws.ledger.stuck(now - STUCK_AFTER) if one.landed_path or not _is_pull(ws, one)]
+
+
+def collect_late(settings: Settings, *, now: datetime) -> list[Delivery]:
+    """Claim what came into the drop zones of files-sources (town logs) after their monthly run, whatever the month."""
+    ws = Workspace(settings)
+    sources = [source for source in ws.registry.sources.values() if source.kind == "files"]
+    suppliers = {supplier for source in sources for supplier in ws.registry.suppliers_of(source)}
+    return _claim(ws, suppliers, now=now)
+
+
+def waiting(settings: Settings) -> list[Delivery]:
+    """Deliveries of files that were claimed and have no outcome yet."""
+    ws = Workspace(settings)
+    return [one for one in ws.ledger.deliveries() if one.outcome is None and not _is_pull(ws, one)]
+
+
+def _is_pull(ws: Workspace, delivery: Delivery) -> bool:
+    source = ws.registry.sources.get(delivery.supplier)
+    return source is not None and source.kind == "database"
 
 
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:

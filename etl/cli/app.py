@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from etl.cli.tables import make_console
 from etl.period import Period
@@ -46,20 +47,22 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as leave:
         return leave.exit_code
     except UsageError as error:
-        errors.print(f"[red]用法有误[/] usage: {error.format_message()} — see `creditvillage --help`", soft_wrap=True)
+        errors.print(
+            f"[red]用法有误[/] usage: {escape(error.format_message())} — see `creditvillage --help`", soft_wrap=True
+        )
         return 2
     except (typer.Abort, KeyboardInterrupt):
         errors.print("已中断 interrupted")
         return 1
     except CreditVillageError as error:
-        errors.print(f"[red]{_kind(error)}[/] {error}", soft_wrap=True, highlight=False)
+        errors.print(f"[red]{_kind(error)}[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         return error.exit_code
     except Exception as error:
         if os.environ.get("CREDITVILLAGE_DEBUG"):
             raise
         place = f"{type(error).__name__}: {_first_line(error)}"
         errors.print(
-            f"[red]内部错误 internal error[/] {place} — set CREDITVILLAGE_DEBUG=1 to see where", soft_wrap=True
+            f"[red]内部错误 internal error[/] {escape(place)} — set CREDITVILLAGE_DEBUG=1 to see where", soft_wrap=True
         )
         return 3
 
@@ -124,7 +127,7 @@ def simulate(
 def intake(
     drop: Annotated[Path | None, typer.Option(help="另一个投递文件夹。 Another drop folder.")] = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """扫描投递区并逐件受理、校验、回执。 Scan, claim, check and answer what lies in the drop zones."""
     from etl import pipeline
     from etl.cli import tables
@@ -133,11 +136,12 @@ def intake(
 
     with database(_checked()) as settings:
         Workspace(settings).ledger.migrate()
-        results = [
-            pipeline.take_in(settings, delivery.delivery_id, now=_now())
-            for delivery in pipeline.scan(settings, now=_now(), drop=drop, quiet_seconds=0.0)
-        ]
+        pipeline.scan(settings, now=_now(), drop=drop, quiet_seconds=0.0)
+        pipeline.collect_late(settings, now=_now())
+        wanted = [delivery.delivery_id for delivery in pipeline.waiting(settings)]
+        results = [pipeline.take_in(settings, delivery_id, now=_now()) for delivery_id in wanted]
     tables.print_deliveries(console, results, as_json=as_json)
+    return tables.exit_code(results)
 
 
 @app.command("run")
@@ -146,14 +150,14 @@ def run_command(
     dataset: Annotated[str | None, typer.Option(help="只受理该数据集。 Take in this dataset only.")] = None,
     bank: Annotated[str | None, typer.Option(help="只受理该银行。 Take in this bank only.")] = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """不经 Airflow，在本进程内处理一个月。 All verbs for one month in this process."""
     from etl.cli.month import run_month
     from etl.local.postgres import database
 
     month = parse_period(period)
     with database(_checked(month)) as settings:
-        run_month(settings, month, dataset=dataset, bank=bank, now=_now(), console=console, as_json=as_json)
+        return run_month(settings, month, dataset=dataset, bank=bank, now=_now(), console=console, as_json=as_json)
 
 
 @app.command()

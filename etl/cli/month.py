@@ -14,7 +14,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from etl import pipeline
 from etl.cli import tables
 from etl.ledger.records import Delivery
+from etl.period import Period
+from etl.registry import Source, Supplier
 from etl.settings import Settings
+from etl.vocabulary import ConfigurationError
 from etl.workspace import Workspace
 
 Step = tuple[str, Callable[[], dict[str, Any]]]
@@ -30,9 +33,14 @@ def run_month(
     now: datetime,
     console: Console,
     as_json: bool,
-) -> None:
-    """Take in what is there for the month; grade and publish it once it is complete."""
+) -> int:
+    """Take in what is there for the month; grade and publish it once it is complete.
+
+    Returns 1 when a delivery of the month was refused as a whole and none took its place. Raises ConfigurationError
+    for a bank or dataset that nobody configured.
+    """
     ws = Workspace(settings)
+    _require_known(ws, dataset, bank)
     ws.ledger.migrate()
     done: list[dict[str, Any]] = []
     with _progress(console, quiet=as_json) as progress:
@@ -44,6 +52,18 @@ def run_month(
             done.append({"step": name, **result, "seconds": f"{time.perf_counter() - begun:.1f}"})
             progress.advance(task)
     tables.print_steps(console, done, as_json=as_json)
+    expected = [(entry.supplier, entry.dataset) for entry in ws.registry.expected(Period.parse(period))]
+    lacking = set(ws.ledger.missing(period, expected))
+    return tables.exit_code([one for one in ws.ledger.deliveries(period) if (one.supplier, one.dataset) in lacking])
+
+
+def _require_known(ws: Workspace, dataset: str | None, bank: str | None) -> None:
+    owners: list[Supplier | Source] = [*ws.registry.banks.values(), *ws.registry.sources.values()]
+    datasets = sorted({name for owner in owners for name in owner.feeds})
+    if bank is not None and bank not in ws.registry.banks:
+        raise ConfigurationError("--bank", bank, "no such bank", f"use one of {', '.join(sorted(ws.registry.banks))}")
+    if dataset is not None and dataset not in datasets:
+        raise ConfigurationError("--dataset", dataset, "no such dataset", f"use one of {', '.join(datasets)}")
 
 
 def _progress(console: Console, *, quiet: bool) -> Progress:

@@ -10,7 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from etl.vocabulary import OUTCOME_LABELS
 
@@ -66,22 +68,24 @@ def show(
     console.print(table)
 
 
-def cell(value: object) -> str:
-    """One value as people read it: thousands grouped, nothing for null."""
+def cell(value: object) -> str | Text:
+    """One value as people read it: thousands grouped, nothing for null; a supplier's text is never markup."""
+    if isinstance(value, Text):
+        return value
     if value is None:
         return ""
     if isinstance(value, bool):
         return "是 yes" if value else "否 no"
-    return f"{value:,}" if isinstance(value, int | Decimal) else str(value)
+    return f"{value:,}" if isinstance(value, int | Decimal) else escape(str(value))
 
 
-def outcome_text(outcome: str | None) -> str:
+def outcome_text(outcome: str | None) -> Text:
     """An outcome with its colour and both languages; * stands for warnings or refused rows (see OUTCOME_NOTE)."""
     if outcome is None:
-        return "[dim]…[/]"
+        return Text("…", style="dim")
     label = OUTCOME_LABELS["accepted" if outcome == "accepted_with_warnings" else outcome]
     star = "*" if outcome == "accepted_with_warnings" else ""
-    return f"[{_COLOURS.get(outcome, 'default')}]{label['zh']}{star}[/] {label['en']}{star}"
+    return Text.assemble((f"{label['zh']}{star}", _COLOURS.get(outcome, "default")), f" {label['en']}{star}")
 
 
 def bar(share: float, width: int = 20) -> str:
@@ -114,6 +118,11 @@ def print_deliveries(console: Console, deliveries: Sequence[Any], *, as_json: bo
         for entry in deliveries
     ]
     show(console, "收件 Deliveries", columns, rows, as_json=as_json, numbers=columns[5:], caption=OUTCOME_NOTE)
+
+
+def exit_code(deliveries: Sequence[Any]) -> int:
+    """1 when a delivery was refused as a whole, 0 otherwise."""
+    return int(any(entry.outcome in ("rejected", "unreadable", "expired") for entry in deliveries))
 
 
 def print_steps(console: Console, steps: Sequence[Mapping[str, Any]], *, as_json: bool = False) -> None:

@@ -140,8 +140,8 @@ def signature(address: str) -> tuple[int, int]:
             seen = Path(str(path)).lstat()
             return seen.st_size, seen.st_mtime_ns
         return signature_of_info(path.fs.info(path.path))
-    except OSError as error:
-        raise SourceChangedError(path.name, f"it is no longer there ({type(error).__name__})") from None
+    except FileNotFoundError:
+        raise SourceChangedError(path.name, "it is no longer there") from None
 
 
 def signature_of_info(info: dict[str, object]) -> tuple[int, int]:

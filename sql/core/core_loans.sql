@@ -60,12 +60,13 @@ not_delivered AS (
 ),
 
 fates AS (
-    -- NULL fate: the last accepted state stays in force as it is
+    -- NULL fate: the last accepted state stays in force as it is; a flow says how a note ended even if the stock file is late
     SELECT
         n.*,
         CASE
-            WHEN b.bank_code IS NOT NULL OR r.loan_key IS NOT NULL THEN NULL
-            ELSE coalesce(e.note_state, 'ended_unknown')
+            WHEN r.loan_key IS NOT NULL THEN NULL
+            WHEN e.note_state IS NOT NULL THEN e.note_state
+            WHEN b.bank_code IS NULL THEN 'ended_unknown'
         END AS fate,
         e.ended_on
     FROM not_delivered AS n

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from etl import pipeline
+from etl import months, pipeline
+from etl.intake.database import SourceUnavailableError
 from etl.local.postgres import database
+from etl.vocabulary import DataError
+from etl.workspace import Workspace
 from tests.acceptance.county import DELIVERED, NOW, PERIODS, County, county_at, three_towns
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -137,3 +141,61 @@ def test_a_bank_added_or_removed_between_months_loses_none(fresh: County, tmp_pa
             pipeline.take_in(settings, delivery.delivery_id, now=NOW)
         pipeline.collect_files(settings, "mediation", "2024-02", now=NOW)
         assert pipeline.ready_periods(settings, now=NOW, again=True) == ["2024-02"]
+
+
+def test_a_month_waits_for_the_month_before(fresh: County) -> None:
+    """Pulls bring changes only: a month graded on an incomplete past would lose every household that did not change."""
+    for period in PERIODS:
+        fresh.deliver(period)
+    held = fresh.settings.drop / "xinhe_vb" / "贷款台账2024-02.xlsx"
+    later = held.rename(fresh.home / held.name)
+    for period in PERIODS:
+        fresh.take_in(period)
+    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == []
+    with pytest.raises(DataError, match="2024-02"):
+        pipeline.grade_period(fresh.settings, "2024-03", now=NOW)
+    later.rename(held)
+    fresh.take_in("2024-02")
+    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == list(PERIODS)
+
+
+def test_a_rollback_stays(fresh: County) -> None:
+    fresh.live("2024-02")
+    place = fresh.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
+    revise(fresh, place.with_name("农户贷款借据_202402_2.csv"), place.read_bytes().rsplit(b"\n", 6)[0] + b"\n")
+    pipeline.grade_period(fresh.settings, "2024-02", now=NOW)
+    assert pipeline.publish_period(fresh.settings, "2024-02", now=NOW) is not None
+    months.publisher(Workspace(fresh.settings)).rollback("2024-02-001", now=NOW)
+    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == []
+    assert pipeline.publish_period(fresh.settings, "2024-02", now=NOW) is None
+    current = fresh.ledger.current_release()
+    assert current is not None
+    assert current.release_id == "2024-02-001"
+
+
+def test_an_outage_of_the_register_costs_nothing_but_time(fresh: County) -> None:
+    fresh.deliver("2024-02")
+    elsewhere = replace(fresh.settings, government_url="postgresql+psycopg://nobody:x@127.0.0.1:1/government")
+    with pytest.raises(SourceUnavailableError):
+        pipeline.pull(elsewhere, "government", "2024-02", now=NOW)
+    assert pipeline.stuck(fresh.settings, now=NOW + timedelta(days=1)) == []
+    outcomes = [delivery.outcome for delivery in pipeline.pull(fresh.settings, "government", "2024-02", now=NOW)]
+    assert outcomes == ["accepted_with_warnings"] * 3
+
+
+def test_a_file_of_a_month_without_layout_is_answered(fresh: County) -> None:
+    fresh.deliver("2024-02")
+    good = next((fresh.settings.drop / "qinghe_rcb").glob("CLGRDK_*_2.zip"))
+    shutil.copy2(good, good.with_name("CLGRDK_20231231.zip"))
+    claimed = [one for one in pipeline.scan(fresh.settings, now=NOW, quiet_seconds=0.0) if one.period == "2023-12"]
+    [answered] = [pipeline.take_in(fresh.settings, one.delivery_id, now=NOW) for one in claimed]
+    assert (answered.outcome, dict(answered.counts_by_rule)) == ("rejected", {"P109": 1})
+    assert len(list((fresh.settings.outbox / "qinghe_rcb" / "2023-12").glob("*.receipt.json"))) == 1
+
+
+def test_a_lost_file_of_the_restricted_zone_is_not_an_empty_one(fresh: County) -> None:
+    fresh.deliver("2024-02")
+    fresh.take_in("2024-02")
+    next((fresh.settings.restricted / "accepted" / "loans" / "xinhe_vb").glob("*.parquet")).unlink()
+    with pytest.raises(DataError, match="gone from the restricted zone"):
+        pipeline.grade_period(fresh.settings, "2024-02", now=NOW)

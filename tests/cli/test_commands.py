@@ -63,3 +63,25 @@ def test_cells_and_bars() -> None:
 def test_json_refuses_what_it_cannot_say() -> None:
     with pytest.raises(TypeError):
         as_json_text([{1, 2}])
+
+
+def test_a_supplier_cannot_write_markup_into_our_tables() -> None:
+    assert cell("CLGRDK_202403[/x].zip") == "CLGRDK_202403\\[/x].zip"
+
+
+def test_markup_in_an_argument_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "--period", "[/x]"]) == 2
+    assert "[/x]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--bank", "nobody"], ["--dataset", "nothing"]])
+def test_run_knows_its_banks_and_datasets(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "--period", "2024-02", *arguments]) == 2
+    assert "use one of" in capsys.readouterr().err
+
+
+def test_a_fresh_home_has_no_releases(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["release", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert run(["release", "show", "2024-02-001"]) == 1
+    assert run(["release", "verify"]) == 1
