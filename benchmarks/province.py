@@ -21,6 +21,9 @@ from pathlib import Path
 
 from benchmarks.workloads import PERIOD, Input, inputs
 from etl import deliveries, months
+from etl.contract.predicates import keys_columns
+from etl.deliveries import Subject
+from etl.engine.duck import DuckEngine
 from etl.intake.delivery import land
 from etl.intake.sealing import create_master_key
 from etl.ledger.records import Delivery
@@ -119,6 +122,7 @@ def _take_in(task: Task) -> Delivery:
         if not verdict.is_accepted:
             raise SystemExit(f"{task.given.path.name}: {verdict.outcome} {json.dumps(dict(verdict.counts_by_rule))}")
         deliveries.keep(engine, ws, subject, verdict)
+        _keep_no_keys(engine, ws, subject)
     return replace(
         subject.delivery,
         outcome=verdict.outcome,
@@ -128,6 +132,14 @@ def _take_in(task: Task) -> Delivery:
         rows_rejected=verdict.rows_rejected,
         ruleset=subject.ruleset,
     )
+
+
+def _keep_no_keys(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:
+    """The register's CSV comes without the key list of a pull: an empty one, as nothing was there before."""
+    if subject.feed.key:
+        columns = keys_columns(subject.contract, subject.feed.key)
+        nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
+        engine.write_parquet(f"SELECT {nothing} WHERE FALSE", deliveries.path_of(ws, "keys", subject.delivery))
 
 
 @cache

@@ -301,6 +301,20 @@ def _is_pull(ws: Workspace, delivery: Delivery) -> bool:
     return source is not None and source.kind == "database"
 
 
+def carry_forward(settings: Settings, period: str, supplier: str, dataset: str, reason: str, *, now: datetime) -> None:
+    """Decide that a month does without a delivery; the state last accepted stays in force, and everything says so.
+
+    Raises ConfigurationError when nobody expects such a delivery. One that comes after all takes the decision's place.
+    """
+    ws = Workspace(settings)
+    ws.ledger.migrate()
+    expected = {(entry.supplier, entry.dataset) for entry in ws.registry.expected(Period.parse(period))}
+    if (supplier, dataset) not in expected:
+        mend = "see `SELECT supplier, dataset FROM ledger.deliveries` for the names in use"
+        raise ConfigurationError("carry", f"{supplier}/{dataset}", f"not expected in {period}", mend)
+    ws.ledger.carry_forward(period, supplier, dataset, reason, now=now)
+
+
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:
     """Conform and grade a month, after the ready months before it; ends at once when its inputs were graded before.
 
@@ -319,7 +333,7 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
         supplier, dataset = inputs.missing[0]
         raise DataError(
             f"{period}: {dataset} of {supplier} is neither in force nor carried forward (and {len(inputs.missing) - 1} more)",
-            "wait for it, or let the deadline carry it forward",
+            f"wait for it, or do without it: creditvillage carry --period {period} --supplier … --dataset … --reason …",
         )
     known = ws.ledger.last_grading(period)
     if known and known.fingerprint == inputs.fingerprint:

@@ -161,6 +161,23 @@ def run_command(
 
 
 @app.command()
+def carry(
+    period: PeriodOption,
+    supplier: Annotated[str, typer.Option(help="银行或乡镇代码。 Bank, source or town code.")],
+    dataset: Annotated[str, typer.Option(help="loans, loan_flows, households, …")],
+    reason: Annotated[str, typer.Option(help="原因，写入台账。 Why; kept in the ledger.")],
+) -> None:
+    """决定某月不再等待某份数据，沿用上期。 Decide that a month does without a delivery: its last state stays in force."""
+    from etl import pipeline
+    from etl.local.postgres import database
+
+    month = parse_period(period)
+    with database(_checked(month)) as settings:
+        pipeline.carry_forward(settings, month, supplier, dataset, reason, now=_now())
+    console.print(f"{month}: {supplier}/{dataset} 沿用上期 carried forward")
+
+
+@app.command()
 def up() -> None:
     """启动数据库与 Airflow 界面并保持运行。 Start the database and Airflow with its pages, and leave them running."""
     from etl.cli.stack import start_stack

@@ -60,7 +60,7 @@ def test_a_late_bank_is_carried_forward_and_lifts_nobody(fresh: County) -> None:
     shutil.rmtree(fresh.settings.drop / "baiyun_rcb")
     fresh.take_in("2024-03")
     assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == []
-    fresh.ledger.carry_forward("2024-03", "baiyun_rcb", "loans", "deadline passed", now=NOW)
+    pipeline.carry_forward(fresh.settings, "2024-03", "baiyun_rcb", "loans", "deadline passed", now=NOW)
     assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == ["2024-03"]
     pipeline.grade_period(fresh.settings, "2024-03", now=NOW)
     pipeline.publish_period(fresh.settings, "2024-03", now=NOW)

@@ -11,7 +11,7 @@ from etl.cli.app import run
 from etl.cli.tables import as_json_text, bar, cell, outcome_text
 from etl.vocabulary import OUTCOMES
 
-COMMANDS = ["demo", "simulate", "intake", "run", "up", "down", "backfill", "sql", "doctor", "release"]
+COMMANDS = ["demo", "simulate", "intake", "run", "up", "down", "backfill", "carry", "sql", "doctor", "release"]
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +85,9 @@ def test_a_fresh_home_has_no_releases(capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out) == []
     assert run(["release", "show", "2024-02-001"]) == 1
     assert run(["release", "verify"]) == 1
+
+
+def test_only_what_is_expected_can_be_carried(capsys: pytest.CaptureFixture[str]) -> None:
+    what = ["--period", "2024-02", "--supplier", "nobody", "--dataset", "loans", "--reason", "late"]
+    assert run(["carry", *what]) == 2
+    assert "not expected in 2024-02" in capsys.readouterr().err
