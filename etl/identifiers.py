@@ -58,21 +58,21 @@ def normalise_id_sql(expression: str) -> str:
     return f"replace(trim({expression}, ' ' || chr(9) || chr(13) || chr(10)), 'x', 'X')"
 
 
-def resident_id_sql(expression: str) -> str:
-    """`resident_id_is_valid` as a DuckDB SQL boolean over an already normalised expression; NULL stays NULL."""
-    digits = " + ".join(
-        f"(ascii(substr({expression}, {place}, 1)) - 48) * {weight}"
-        for place, weight in enumerate(RESIDENT_WEIGHTS, start=1)
-    )
-    born = (
-        f"TRY_CAST(substr({expression}, 7, 4) || '-' || substr({expression}, 11, 2) || '-' "
-        f"|| substr({expression}, 13, 2) AS DATE)"
-    )
+def resident_id_sql(expression: str, digits: str | None = None) -> str:
+    """`resident_id_is_valid` as a DuckDB SQL boolean over an already normalised expression; NULL stays NULL.
+
+    `digits` names its first 17 digits as a BIGINT where somebody has them already. The digit in place k from the right
+    weighs 2^k modulo 11 (the weights above). With q(k) = digits // 10^k that digit is q(k) - 10 q(k+1), so the sum of
+    digit x 2^k is q(0) - 8 x the sum of 2^(k-1) q(k): no digit is ever cut out.
+    """
+    whole = digits or f"TRY_CAST(substr({expression}, 1, 17) AS BIGINT)"
+    higher = " + ".join(f"{2 ** (k - 1)} * ({whole} // {10**k})" for k in range(1, 17))
+    remainder = f"CAST((2 * ({whole} - 8 * ({higher}))) % 11 AS INTEGER)"
     return (
         f"CASE WHEN {expression} IS NULL THEN NULL "
         f"WHEN NOT regexp_full_match({expression}, '{RESIDENT_FORM}') THEN FALSE "
-        f"WHEN {born} IS NULL THEN FALSE "
-        f"ELSE substr('{RESIDENT_CHECKS}', CAST(({digits}) % 11 AS INTEGER) + 1, 1) = substr({expression}, 18, 1) END"
+        f"WHEN try_strptime(substr({expression}, 7, 8), '%Y%m%d') IS NULL THEN FALSE "
+        f"ELSE substr('{RESIDENT_CHECKS}', {remainder} + 1, 1) = substr({expression}, 18, 1) END"
     )
 
 

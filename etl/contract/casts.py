@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from etl.contract.language import RAW, VALID, quote, text_sql
 from etl.contract.model import Column, Contract
-from etl.identifiers import RESIDENT_CHECKS, RESIDENT_FORM
+from etl.identifiers import resident_id_sql
 from etl.registry import CodeLists, Layout
 from etl.vocabulary import ConfigurationError
 
@@ -60,24 +60,9 @@ def _with_checks(checked: Sequence[str]) -> str:
     if not checked:
         return "SELECT * FROM converted"
     numbers = "".join(f", TRY_CAST(substr({quote(c)}, 1, 17) AS BIGINT) AS {quote(c + _DIGITS)}" for c in checked)
-    valid = "".join(f", {_resident_id_sql(quote(c), quote(c + _DIGITS))} AS {quote(c + VALID)}" for c in checked)
+    valid = "".join(f", {resident_id_sql(quote(c), quote(c + _DIGITS))} AS {quote(c + VALID)}" for c in checked)
     hidden = ", ".join(quote(c + _DIGITS) for c in checked)
     return f"SELECT * EXCLUDE ({hidden}){valid} FROM (SELECT *{numbers} FROM converted) AS numbered"
-
-
-def _resident_id_sql(text: str, digits: str) -> str:
-    """`resident_id_is_valid` over a normalised number and its first 17 digits as a BIGINT; NULL stays NULL.
-
-    GB 11643-1999 weighs the digit in place k from the right by 2^k modulo 11. With q(k) = digits // 10^k the digit is
-    q(k) - 10 q(k+1), so the sum of digit x 2^k is q(0) - 8 x the sum of 2^(k-1) q(k): no digit is ever cut out.
-    """
-    higher = " + ".join(f"{2 ** (k - 1)} * ({digits} // {10**k})" for k in range(1, 17))
-    remainder = f"CAST((2 * ({digits} - 8 * ({higher}))) % 11 AS INTEGER)"
-    return (
-        f"CASE WHEN {text} IS NULL THEN NULL WHEN NOT regexp_full_match({text}, '{RESIDENT_FORM}') THEN FALSE "
-        f"WHEN try_strptime(substr({text}, 7, 8), '%Y%m%d') IS NULL THEN FALSE "
-        f"ELSE substr('{RESIDENT_CHECKS}', {remainder} + 1, 1) = substr({text}, 18, 1) END"
-    )
 
 
 def blank_free_columns(strings: pa.Table) -> frozenset[str]:
