@@ -141,7 +141,7 @@ def batches(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
 
 def _batch(supplier: str, dataset: str, period: str, delivery_ids: list[str]) -> dict[str, Any]:
     conf = {"supplier": supplier, "dataset": dataset, "period": period, "delivery_ids": delivery_ids}
-    run_id = delivery_ids[0] + (f"+{len(delivery_ids) - 1}..{delivery_ids[-1][-3:]}" if len(delivery_ids) > 1 else "")
+    run_id = delivery_ids[0] + (f"+{len(delivery_ids) - 1}-{delivery_ids[-1][-3:]}" if len(delivery_ids) > 1 else "")
     return {"trigger_run_id": run_id, "conf": conf}
 
 
