@@ -302,6 +302,7 @@ def _files(count: int) -> list[Arrival]:
 
 def _claim_all(url: str, count: int, gate: Any, answers: Any) -> None:
     ledger = Ledger(url)
+    ledger.releases()  # connected before the start, so that both are at work at once
     gate.wait(60)
     answers.put([each.delivery_id for file in _files(count) if (each := ledger.claim(file, now=NOW))])
     ledger.close()
