@@ -300,18 +300,19 @@ def _files(count: int) -> list[Arrival]:
     return [replace(FILE, supplier=f"bank{n // 100}", address=f"file:///{n}", name=str(n)) for n in range(count)]
 
 
-def _claim_all(url: str, count: int, gate: Any, answers: Any) -> None:
+def _claim_all(url: str, count: int, step: int, gate: Any, answers: Any) -> None:
+    """From one end or the other, and connected before the start: so both find work, and meet in the middle."""
     ledger = Ledger(url)
-    ledger.releases()  # connected before the start, so that both are at work at once
+    ledger.releases()
     gate.wait(60)
-    answers.put([each.delivery_id for file in _files(count) if (each := ledger.claim(file, now=NOW))])
+    answers.put([each.delivery_id for file in list(_files(count))[::step] if (each := ledger.claim(file, now=NOW))])
     ledger.close()
 
 
 def test_two_processes_claim_200_files_exactly_once(ledger: Ledger, database_url: str) -> None:
     gate, answers = SPAWN.Barrier(2), SPAWN.Queue()
     processes = [
-        SPAWN.Process(target=_claim_all, args=(database_url, 200, gate, answers), daemon=True) for _ in range(2)
+        SPAWN.Process(target=_claim_all, args=(database_url, 200, step, gate, answers), daemon=True) for step in (1, -1)
     ]
     for process in processes:
         process.start()
