@@ -7,7 +7,7 @@ functions of the second half. Running any of it twice is harmless.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -368,8 +368,3 @@ def _timed(
     seconds = time.perf_counter() - begun
     rows_in, rows_out, rows_rejected = (counts.get(name) for name in ("rows_in", "rows_out", "rows_rejected"))
     ws.ledger.save_step_outcome(delivery_id, period, step, rows_in, rows_out, rows_rejected, seconds, now=now)
-
-
-def deliveries_of(settings: Settings, period: str) -> Sequence[Delivery]:
-    """What the ledger knows of a month."""
-    return Workspace(settings).ledger.deliveries(period)

@@ -6,13 +6,12 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -167,14 +166,3 @@ def drop_files(source: Path, target: Path, delivered_at: datetime) -> None:
         shutil.copyfile(path, scratch)
         os.utime(scratch, (delivered_at.timestamp(), delivered_at.timestamp()))
         scratch.replace(place)
-
-
-def truth_of(settings: Settings, periods: Sequence[str] = PERIODS) -> dict[str, Any]:
-    """What the simulator knows of the demo's months, by period."""
-    import json
-
-    folder = settings.home / "simulation"
-    return {
-        period: json.loads((folder / period / "truth.json").read_text(encoding="utf-8"))["periods"][period]
-        for period in periods
-    }
