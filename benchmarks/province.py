@@ -1,8 +1,7 @@
 """Our verbs on a province, without ledger, scheduler, receipts and database: files in, graded Parquet out.
 
 land → read → cast → check (one process per core, a file each) → conform → grade → Parquet. Every function called is the
-one `etl.pipeline` calls; only what needs the ledger is left out, and Great Expectations, which serves counties. The cells
-of a delivery are held in memory while it is checked: of the large ones (the register) only one is taken in at a time.
+one `etl.pipeline` calls; only what needs the ledger is left out, and Great Expectations, which serves counties.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ import multiprocessing
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from multiprocessing.synchronize import Lock
 from pathlib import Path
 
 from benchmarks.workloads import PERIOD, Input, inputs
@@ -24,6 +21,7 @@ from etl import deliveries, months
 from etl.contract.predicates import keys_columns
 from etl.deliveries import Subject
 from etl.engine.duck import DuckEngine
+from etl.examination import examine
 from etl.intake.delivery import land
 from etl.intake.sealing import create_master_key
 from etl.ledger.records import Delivery
@@ -36,9 +34,6 @@ from etl.workspace import Workspace
 NOW = datetime(2024, 3, 6, 1, 0, tzinfo=UTC)
 TAKING_MEMORY = "500MB"
 GRADING_MEMORY = "2600MB"
-LARGE_BYTES = 256 << 20
-
-_shared: dict[str, Lock] = {}
 
 
 @dataclass(frozen=True)
@@ -48,10 +43,6 @@ class Task:
     given: Input
     delivery: Delivery
 
-    @property
-    def is_large(self) -> bool:
-        return self.delivery.size_bytes > LARGE_BYTES
-
 
 def run(folder: Path, home: Path) -> dict[str, int]:
     """The whole month; gives rows read, rows of all published tables, and whole seconds of both halves."""
@@ -59,9 +50,8 @@ def run(folder: Path, home: Path) -> dict[str, int]:
     tasks = [Task(given, _delivery(given, number)) for number, given in enumerate(inputs(folder, ws.registry), start=1)]
     _make_keys(ws)
     started = time.perf_counter()
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), spawn, initializer=_share, initargs=(spawn.Lock(),)) as pool:
-        taken = list(pool.map(take_in, _in_turn(tasks)))
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        taken = list(pool.map(take_in, tasks))
     halfway = time.perf_counter()
     published = _grade(ws, taken)
     return {
@@ -71,17 +61,6 @@ def run(folder: Path, home: Path) -> dict[str, int]:
         "intake_seconds": round(halfway - started),
         "grading_seconds": round(time.perf_counter() - halfway),
     }
-
-
-def _in_turn(tasks: list[Task]) -> list[Task]:
-    """The largest file first, the small ones beside it, then the other large ones."""
-    small = [task for task in tasks[1:] if not task.is_large]
-    return [*tasks[:1], *small, *(task for task in tasks[1:] if task.is_large)]
-
-
-def _share(one_large: Lock) -> None:
-    """Hand a worker what the workers share: who holds it may take in a large file."""
-    _shared["one_large"] = one_large
 
 
 def _make_keys(ws: Workspace) -> None:
@@ -105,23 +84,14 @@ def _delivery(given: Input, number: int) -> Delivery:
 
 def take_in(task: Task) -> Delivery:
     """Land, read, cast and check one file, and keep what is accepted."""
-    with _shared["one_large"] if task.is_large else nullcontext():
-        return _take_in(task)
-
-
-def _take_in(task: Task) -> Delivery:
     ws = _workspace()
     subject = deliveries.subject_of(ws, _landed(ws, task.delivery))
     subject = replace(subject, layout=_as_file(subject.layout))
     with ws.engine() as engine:
-        if not task.is_large:
-            engine.con.execute("SET threads = 1")
-        strings = deliveries.read(ws, subject)
-        deliveries.cast(engine, ws, subject, strings)
-        verdict = deliveries.check(engine, subject, strings)
+        engine.con.execute("SET threads = 1")
+        verdict, _ = examine(engine, ws, subject)
         if not verdict.is_accepted:
             raise SystemExit(f"{task.given.path.name}: {verdict.outcome} {json.dumps(dict(verdict.counts_by_rule))}")
-        deliveries.keep(engine, ws, subject, verdict)
         _keep_no_keys(engine, ws, subject)
     return replace(
         subject.delivery,

@@ -1,15 +1,15 @@
-"""One delivery's way: land the bytes, read strings, cast, check, answer. Every step may be run again.
+"""One delivery's way: land the bytes, open them for reading, judge what was found, answer. Every step may be run again.
 
-The engine holds, for one delivery: `strings` (every cell as delivered), `typed` (canonical values beside the trimmed
-cells) and `findings` (member, row, rule). What leaves are accepted rows with tokens in place of identity, the tokens of
-rejected rows, and the quarantine with the raw strings.
+How its rows are read, cast, checked and kept is told by `etl.examination`. What leaves are accepted rows with tokens in
+place of identity, the tokens of rejected rows, and the quarantine with the raw strings.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,30 +17,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.contract import suite
-from etl.contract.casts import blank_free_columns, cast_select
 from etl.contract.context import Context
 from etl.contract.model import Contract, ruleset_checksum
-from etl.contract.predicates import (
-    accepted_select,
-    findings_select,
-    keys_select,
-    macro_select,
-    rejected_select,
-    unchecked_rules,
-)
-from etl.engine.duck import DuckEngine, literal
+from etl.contract.predicates import keys_select, macro_select, unchecked_rules
+from etl.engine.duck import DuckEngine
 from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
-from etl.intake.reader import read_delivery
+from etl.intake.reader import Reading, open_delivery
 from etl.intake.receipt import Answer, Receipt, write_receipts
-from etl.intake.strings import Strings, row_findings_table, strings_schema
+from etl.intake.strings import Strings, strings_schema
 from etl.ledger.records import Delivery
 from etl.period import Period
 from etl.registry import Feed, Layout
-from etl.vocabulary import CreditVillageError
 from etl.workspace import Workspace
 
 _SIDECAR_BYTES = 4096
@@ -131,8 +121,9 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
     return ws.ledger.delivery(delivery.delivery_id)
 
 
-def read(ws: Workspace, subject: Subject) -> Strings:
-    """Every cell of the landed delivery as a string, with the findings of its package and lines."""
+@contextmanager
+def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
+    """The landed delivery opened for reading, every cell as a string, with the findings of its package and lines."""
     delivery = subject.delivery
     where = (Path(str(delivery.landed_path)), bytes(delivery.wrapped_key or b""), ws.master_key_path)
     sidecar = None
@@ -140,7 +131,7 @@ def read(ws: Workspace, subject: Subject) -> Strings:
         with open_landed(*where, part=1) as beside:
             sidecar = beside.read(_SIDECAR_BYTES)
     with open_landed(*where) as file:
-        return read_delivery(
+        yield open_delivery(
             file,
             _member_name(subject),
             subject.feed,
@@ -156,38 +147,7 @@ def _member_name(subject: Subject) -> str:
     return subject.delivery.dataset if subject.layout.format == "database" else subject.delivery.name
 
 
-def cast(engine: DuckEngine, ws: Workspace, subject: Subject, strings: Strings) -> None:
-    """Make `typed` from `strings`: canonical codes, yuan, percent, dates; NULL where a cell cannot be read.
-
-    What is the same in all rows (the delivery, and its only member) is no column of the table but of a view over it.
-    """
-    pa.default_memory_pool().release_unused()  # what reading left over: the engine is about to take its share
-    engine.register_arrow("strings", strings.table)
-    blank_free = blank_free_columns(strings.table)
-    select = cast_select(subject.contract, subject.layout, ws.registry.codes, relation="strings", blank_free=blank_free)
-    same = _same_in_all_rows(strings.table)
-    engine.run_model("typed_cells", f"SELECT * EXCLUDE ({', '.join(same)}) FROM ({select})" if same else select)
-    engine.run_view("typed", f"SELECT {''.join(f'{literal(v)} AS {c}, ' for c, v in same.items())}* FROM typed_cells")
-
-
-def _same_in_all_rows(strings: pa.Table) -> dict[str, str]:
-    """`_delivery` and `_member`, in this order, as far as they have one value."""
-    bounds = {name: pc.min_max(strings[name]).as_py() for name in ("_delivery", "_member")} if len(strings) else {}
-    found = {name: bound["min"] for name, bound in bounds.items() if bound["min"] == bound["max"]}
-    return found if "_delivery" in found else {}
-
-
-def check(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
-    """Make `findings` with every row rule in one statement, then judge the delivery as a whole."""
-    if strings.file_findings:
-        return _refused(subject, strings)
-    select = findings_select(subject.contract, subject.layout, relation="typed", context=subject.context)
-    engine.run_model("findings", select)
-    _add_unsplit_lines(engine, strings)
-    return _judged(engine, subject, strings)
-
-
-def _refused(subject: Subject, strings: Strings) -> Verdict:
+def refused(subject: Subject, strings: Strings) -> Verdict:
     """The verdict over a file whose bytes or columns are not as agreed: no row of it is looked at."""
     found = list(strings.file_findings)
     return Verdict(
@@ -207,14 +167,8 @@ def _counted(rules: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def _add_unsplit_lines(engine: DuckEngine, strings: Strings) -> None:
-    """Lines that could not be split have no cells to check; they count as rejected rows all the same."""
-    if strings.row_findings:
-        engine.register_arrow("unsplit", row_findings_table(strings.row_findings))
-        engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM unsplit")
-
-
-def _judged(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
+def judge(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
+    """The verdict over a delivery whose `findings` are all found."""
     actions = {rule.id: rule.action for rule in subject.contract.row_rules}
     counts = dict(engine.fetch("SELECT rule, count(*) FROM findings GROUP BY rule ORDER BY rule"))
     rejecting = [rule for rule in counts if actions.get(rule, "reject_row") == "reject_row"]
@@ -297,52 +251,6 @@ def receipt_findings(verdict: Verdict) -> pa.Table:
         )
     told = verdict.findings.filter(pc.not_equal(verdict.findings["action"], "shadow"))
     return told.select(["_member", "_row", "rule"])
-
-
-def compare_opinions(engine: DuckEngine, ws: Workspace, subject: Subject, *, now: datetime) -> None:
-    """Let Great Expectations count the same rules; raises CreditVillageError when it disagrees.
-
-    Its result (counts only, values excluded) is kept for the Data Docs.
-    """
-    typed = engine.con.sql("SELECT * FROM typed ORDER BY _member, _row").to_arrow_table()
-    record = suite.DocsRecord(ws.settings.audit_docs, subject.delivery.delivery_id, now)
-    theirs = suite.second_opinion(
-        typed, subject.contract, subject.layout, ws.registry.codes, subject.context, record=record
-    )
-    ours = dict(engine.fetch("SELECT rule, count(*) FROM findings GROUP BY rule"))
-    differing = sorted(rule for rule, hits in theirs.items() if hits != ours.get(rule, 0))
-    if differing:
-        first = differing[0]
-        raise CreditVillageError(
-            f"{subject.delivery.delivery_id}: rule {first} fires {ours.get(first, 0)} times here and "
-            f"{theirs[first]} times in Great Expectations (and {len(differing) - 1} more rules differ) — "
-            f"the delivery waits; mend expectations/{subject.contract.table}.yml or etl/contract"
-        )
-
-
-def keep(engine: DuckEngine, ws: Workspace, subject: Subject, verdict: Verdict) -> None:
-    """Write accepted rows, tokens of rejected rows and the quarantine into the restricted zone."""
-    params = ws.token_key.params()
-    if verdict.is_accepted:
-        findings = "findings" if verdict.rows_rejected else None
-        select = accepted_select(subject.contract, subject.context, findings=findings)
-        engine.write_parquet(select, path_of(ws, "accepted", subject.delivery), params)
-        engine.write_parquet(
-            rejected_select(subject.contract, subject.context), path_of(ws, "rejected", subject.delivery), params
-        )
-    if verdict.findings is not None and verdict.rows_rejected:
-        engine.write_parquet(_QUARANTINE, path_of(ws, "quarantine", subject.delivery))
-
-
-_QUARANTINE = """
-WITH refused AS (
-  SELECT _member, _row, list(rule) AS rules FROM findings WHERE rule IN (SELECT rule FROM rules WHERE action = 'reject_row')
-  GROUP BY _member, _row
-)
-SELECT refused.rules, refused._member AS refused_member, refused._row AS refused_row, strings.*
-FROM refused LEFT JOIN strings ON strings._member = refused._member AND strings._row = refused._row
-ORDER BY refused._member, refused._row
-"""
 
 
 def keep_keys(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import deliveries, months
+from etl import deliveries, examination, months
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -41,19 +41,9 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
     return deliveries.land(ws, delivery, now=now)
 
 
-def read(ws: Workspace, subject: Subject) -> Strings:
-    """Every cell of a landed delivery as a string, with where it stood."""
-    return deliveries.read(ws, subject)
-
-
-def cast(engine: DuckEngine, ws: Workspace, subject: Subject, strings: Strings) -> None:
-    """Strings to typed columns: canonical codes, yuan, dates; what cannot be cast is NULL."""
-    deliveries.cast(engine, ws, subject, strings)
-
-
-def check(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
-    """All rules of all families in one pass, and the verdict over the delivery."""
-    return deliveries.check(engine, subject, strings)
+def examine(engine: DuckEngine, ws: Workspace, subject: Subject, *, now: datetime) -> tuple[Verdict, Strings]:
+    """Read, cast and check a landed delivery: every cell as a string, then typed, then all rules of all families."""
+    return examination.examine(engine, ws, subject, now=now)
 
 
 def conform(engine: DuckEngine, inputs: MonthInputs) -> None:
@@ -134,13 +124,7 @@ def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
     """Read, cast and check a landed delivery, keep what is accepted, and answer."""
     delivery = ws.ledger.step(subject.delivery.delivery_id, "validating", now=now)
     with ws.engine() as engine, _timed(ws, delivery.period, "check", now, delivery.delivery_id) as counts:
-        strings = read(ws, subject)
-        if not strings.file_findings:
-            cast(engine, ws, subject, strings)
-        verdict = check(engine, subject, strings)
-        if not strings.file_findings:
-            deliveries.compare_opinions(engine, ws, subject, now=now)
-            deliveries.keep(engine, ws, subject, verdict)
+        verdict, strings = examine(engine, ws, subject, now=now)
         if subject.feed.relation:
             deliveries.keep_keys(engine, ws, subject)
         counts.update(rows_in=verdict.rows_read, rows_out=verdict.rows_accepted, rows_rejected=verdict.rows_rejected)

@@ -30,6 +30,7 @@ __all__ = [
     "rejected_columns",
     "rejected_select",
     "unchecked_rules",
+    "unique_select",
 ]
 
 _ORIGIN = {"_delivery": "VARCHAR", "_member": "VARCHAR", "_row": "BIGINT"}
@@ -49,13 +50,18 @@ def unchecked_rules(contract: Contract, layout: Layout) -> list[str]:
     return [rule.id for rule in contract.row_rules if not present >= set(rule.columns)]
 
 
-def findings_select(contract: Contract, layout: Layout, *, relation: str = "typed", context: Context) -> str:
-    """SQL giving (_member, _row, rule), one row per finding, ordered; shadow rules included."""
+def findings_select(
+    contract: Contract, layout: Layout, *, relation: str = "typed", context: Context, across: bool = True
+) -> str:
+    """SQL giving (_member, _row, rule), one row per finding, ordered; shadow rules included.
+
+    Without `across`, rules that look across the rows of a whole delivery are left to `unique_select`.
+    """
     rules = active_rules(contract, layout, context)
     branches = [
         _broken_sql(rule.id, condition_sql(contract, rule, context), relation) for rule in rules if rule.sql is not None
     ]
-    branches += [_unique_sql(rule, relation) for rule in rules if rule.kind == "unique"]
+    branches += [_unique_sql(rule, relation) for rule in rules if rule.kind == "unique" and across]
     if not branches:
         return f"SELECT _member, _row, CAST(NULL AS VARCHAR) AS rule FROM {relation} WHERE FALSE"
     return "\nUNION ALL\n".join(branches) + "\nORDER BY _member, _row, rule"
@@ -77,6 +83,16 @@ def _unique_sql(rule: Rule, relation: str) -> str:
     name = quote(rule.column)
     twice = f"SELECT {name} FROM {relation} WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"
     return f"SELECT _member, _row, {text_sql(rule.id)} AS rule FROM {relation} WHERE {name} IN ({twice})"
+
+
+def unique_select(rule: Rule, relation: str, members: str) -> str:
+    """SQL giving the findings of one `unique` rule over (its column, _member_no, _row), joined with `members` for names."""
+    name = quote(rule.column)
+    twice = f"SELECT {name} FROM {relation} GROUP BY {name} HAVING count(*) > 1"
+    return (
+        f"SELECT m._member, c._row, {text_sql(rule.id)} AS rule FROM {relation} AS c "
+        f"INNER JOIN {members} AS m ON m._member_no = c._member_no WHERE c.{name} IN ({twice})"
+    )
 
 
 def accepted_columns(contract: Contract) -> dict[str, str]:

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -85,14 +85,16 @@ def second_opinion(
     codes: CodeLists,
     context: Context,
     *,
+    rules: Collection[str] | None = None,
     record: DocsRecord | None = None,
 ) -> dict[str, int]:
-    """How many rows break each active row rule, counted by Great Expectations on pandas.
+    """How many rows break each active row rule (or each of `rules`), counted by Great Expectations on pandas.
 
-    `typed` is TYPED as Arrow. The caller compares the counts with those of the findings (a rule without findings
-    counts 0). Raises SecondOpinionError when a rule cannot be evaluated.
+    `typed` is TYPED as Arrow, or the columns of it that the rules read. The caller compares the counts with those of the
+    findings (a rule without findings counts 0). Raises SecondOpinionError when a rule cannot be evaluated.
     """
-    specs = delivery_specs(contract, layout, codes, context, far_dates=_far_dates(typed, contract))
+    every = delivery_specs(contract, layout, codes, context, far_dates=_far_dates(typed, contract))
+    specs = [spec for spec in every if rules is None or spec.rule in rules]
     if not specs or typed.num_rows == 0:
         return {spec.rule: 0 for spec in specs}
     result = _validate_typed(typed, contract, specs)
@@ -292,7 +294,8 @@ def _merged(results: Sequence[Any]) -> Any:
 def _far_dates(typed: pa.Table, contract: Contract) -> list[str]:
     """Date columns with a year that pandas cannot hold in nanoseconds."""
     low, high = _NANOSECOND_YEARS
-    names = [column.name for column in contract.delivered if column.type == "date"]
+    dates = [column.name for column in contract.delivered if column.type == "date"]
+    names = [name for name in dates if name in typed.column_names]
     extremes = {name: pc.min_max(pc.year(typed[name])).as_py() for name in names}
     return [
         name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -20,9 +20,73 @@ from etl.intake.workbook import read_workbook
 from etl.registry import Feed, Layout
 
 _ROWS_UNKNOWN = UNREADABLE_RULES | {"P105"}
+_ALL = 1 << 62
 _Reader = Callable[..., Iterator[pa.RecordBatch]]
 _SEQUENTIAL: dict[str, _Reader] = {"delimited": read_delimited, "json_lines": read_json_lines}
 _SEEKING: dict[str, _Reader] = {"workbook": read_workbook, "database": read_pulled}
+
+
+@dataclass
+class Reading:
+    """A delivery being read: `pieces` gives its rows once, `result` what became known of it after the last piece."""
+
+    package: package.Package
+    feed: Feed
+    layout: Layout
+    delivery_id: str
+    readout: Readout = field(default_factory=Readout)
+
+    def pieces(self, max_rows: int) -> Iterator[pa.Table]:
+        """The strings relation in pieces of about `max_rows` rows of one member each; none for a broken package.
+
+        Whoever takes pieces must discard them when `result` has file findings: those rows are not what was meant.
+        """
+        if unreadable(self.package.findings):
+            return
+        for member in self.package.members:
+            yield from _pieces(read_batches([member], self.feed, self.layout, self.delivery_id, self.readout), max_rows)
+
+    def result(self, table: pa.Table | None = None) -> Strings:
+        """The delivery with its findings and those of its rows that are still wanted; no row of an unreadable one."""
+        nothing = strings_schema(self.layout).empty_table()
+        findings = [*self.package.findings, *self.readout.file_findings]
+        if any(finding.rule in _ROWS_UNKNOWN for finding in findings):
+            rows_read = 0 if unreadable(findings) else self.readout.rows_read
+            return Strings(nothing, rows_read, findings, [], self.readout.column_no)
+        rows = nothing if table is None else table
+        return Strings(rows, self.readout.rows_read, findings, self.readout.row_findings, self.readout.column_no)
+
+
+def _pieces(batches: Iterator[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:
+    """Batches gathered, or cut, to pieces of up to twice `max_rows` rows."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        for start in range(0, batch.num_rows, max_rows):
+            held.append(batch.slice(start, max_rows))
+            if sum(each.num_rows for each in held) >= max_rows:
+                yield pa.Table.from_batches(held)
+                held = []
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def open_delivery(
+    delivery_file: BinaryIO,
+    name: str,
+    feed: Feed,
+    layout: Layout,
+    delivery_id: str,
+    *,
+    sidecar: bytes | None = None,
+    sha256: str | None = None,
+) -> Reading:
+    """Look into a delivery's package; its rows are read when they are asked for.
+
+    `delivery_file` is the landed file (seekable), `name` the supplier's name for it; `sidecar` and `sha256` serve the
+    package kind `sidecar`. Faults of the supplier's bytes are findings; a fault of our copy raises LandingDamagedError.
+    """
+    opened = package.members(delivery_file, feed, name, sidecar=sidecar, sha256=sha256)
+    return Reading(opened, feed, layout, delivery_id)
 
 
 def read_delivery(
@@ -35,28 +99,9 @@ def read_delivery(
     sidecar: bytes | None = None,
     sha256: str | None = None,
 ) -> Strings:
-    """A whole delivery as strings, with the findings of its package, its members and its lines.
-
-    `delivery_file` is the landed file (seekable), `name` the supplier's name for it; `sidecar` and `sha256` serve the
-    package kind `sidecar`. Faults of the supplier's bytes are findings; a fault of our copy raises LandingDamagedError.
-    """
-    opened = package.members(delivery_file, feed, name, sidecar=sidecar, sha256=sha256)
-    if unreadable(opened.findings):
-        return Strings(strings_schema(layout).empty_table(), 0, opened.findings, [])
-    read = read_strings(opened.members, feed, layout, delivery_id)
-    return replace(read, file_findings=opened.findings + read.file_findings)
-
-
-def read_strings(members: Sequence[Member], feed: Feed, layout: Layout, delivery_id: str) -> Strings:
-    """The members of a delivery as one table. Rows are numbered within each member; members keep their order."""
-    readout = Readout()
-    table = pa.Table.from_batches(
-        list(read_batches(members, feed, layout, delivery_id, readout)), strings_schema(layout)
-    )
-    if any(finding.rule in _ROWS_UNKNOWN for finding in readout.file_findings):
-        rows_read = 0 if unreadable(readout.file_findings) else readout.rows_read
-        return Strings(table.slice(0, 0), rows_read, readout.file_findings, [], readout.column_no)
-    return Strings(table, readout.rows_read, readout.file_findings, readout.row_findings, readout.column_no)
+    """A whole (small) delivery at once; arguments as for `open_delivery`."""
+    reading = open_delivery(delivery_file, name, feed, layout, delivery_id, sidecar=sidecar, sha256=sha256)
+    return reading.result(pa.concat_tables([strings_schema(layout).empty_table(), *reading.pieces(_ALL)]))
 
 
 def read_batches(

@@ -1,0 +1,317 @@
+"""Read, cast, check and keep one landed delivery, a piece at a time: memory stays bounded whatever its size.
+
+A piece is some hundred thousand rows of one member. The next one is read while the engine works on this one, for which it
+holds `strings` (every cell as delivered), `typed` (canonical values beside the trimmed cells) and `found` (the findings of
+the piece). What lasts from piece to piece is small: `findings` (member, row, rule), the cells that must be unique in the
+whole delivery, and the strings of rows with a finding. Accepted rows go straight to their file, under a scratch name until
+the delivery as a whole is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from etl import deliveries
+from etl.contract import suite
+from etl.contract.casts import blank_free_columns, cast_select
+from etl.contract.model import Rule
+from etl.contract.predicates import (
+    accepted_select,
+    active_rules,
+    findings_select,
+    rejected_columns,
+    rejected_select,
+    unique_select,
+)
+from etl.deliveries import Subject, Verdict, path_of
+from etl.engine.duck import FILE_CODEC, FILE_LEVEL, ROW_GROUP_ROWS, DuckEngine, identifier, literal
+from etl.intake.reader import Reading
+from etl.intake.strings import Strings, row_findings_table, strings_schema
+from etl.vocabulary import CreditVillageError
+from etl.workspace import Workspace
+
+PIECE_ROWS = 2 * ROW_GROUP_ROWS
+_FINDINGS = {"_member": "VARCHAR", "_row": "BIGINT", "rule": "VARCHAR"}
+_MEMBER_NO = "_member_no"
+
+
+def examine(
+    engine: DuckEngine, ws: Workspace, subject: Subject, *, now: datetime | None = None
+) -> tuple[Verdict, Strings]:
+    """Judge a landed delivery and keep its accepted rows, the tokens of the rejected ones and the quarantine.
+
+    With `now`, Great Expectations counts the same rules, for the Data Docs of that time. The strings handed back hold the
+    rows with findings only. Raises CreditVillageError when the two opinions differ: nothing is kept then.
+    """
+    work = _Work(engine, ws, subject, now)
+    with ExitStack() as stack:
+        reading = stack.enter_context(deliveries.reading(ws, subject))
+        stack.callback(work.discard)
+        pieces = stack.enter_context(closing(_numbered(reading)))
+        for number, (piece, is_whole) in enumerate(pieces):
+            work.take(piece, number, is_whole=is_whole)
+        strings = reading.result()
+        if strings.file_findings:
+            return deliveries.refused(subject, strings), strings
+        work.finish(strings)
+        verdict = deliveries.judge(engine, subject, strings)
+        work.keep(verdict)
+        return verdict, replace(strings, table=work.flagged_table())
+
+
+def _numbered(reading: Reading) -> Generator[tuple[pa.Table, bool], None, None]:
+    """Every piece, and whether it is the whole delivery; one empty piece when there is no row."""
+    with closing(_ahead(reading.pieces(PIECE_ROWS))) as pieces:
+        first, second = next(pieces, None), next(pieces, None)
+        yield strings_schema(reading.layout).empty_table() if first is None else first, second is None
+        if second is not None:
+            yield second, False
+            yield from ((piece, False) for piece in pieces)
+
+
+def _ahead(pieces: Iterator[pa.Table]) -> Generator[pa.Table, None, None]:
+    """The same pieces, each read by another thread while the one before is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, pieces, None)
+        while (piece := waiting.result()) is not None:
+            waiting = pool.submit(next, pieces, None)
+            yield piece
+
+
+@dataclass
+class _Work:
+    """What a delivery leaves behind while its pieces go by."""
+
+    engine: DuckEngine
+    ws: Workspace
+    subject: Subject
+    now: datetime | None
+    members: list[str] = field(default_factory=list)
+    flagged: list[pa.Table] = field(default_factory=list)
+    second_counts: dict[str, int] = field(default_factory=dict)
+    _accepted: pq.ParquetWriter | None = None
+    _is_whole: bool = True
+
+    def __post_init__(self) -> None:
+        self._unique = [rule for rule in self._rules if rule.kind == "unique"]
+        self._make_empty("findings", _FINDINGS)
+        self._make_empty("rejected_rows", rejected_columns(self.subject.contract))
+
+    @property
+    def _rules(self) -> list[Rule]:
+        return active_rules(self.subject.contract, self.subject.layout, self.subject.context)
+
+    def _make_empty(self, name: str, columns: Mapping[str, str]) -> None:
+        listed = ", ".join(f"CAST(NULL AS {kind}) AS {identifier(column)}" for column, kind in columns.items())
+        self.engine.run_model(name, f"SELECT {listed} WHERE FALSE")
+
+    @property
+    def _scratch(self) -> Path:
+        path = path_of(self.ws, "accepted", self.subject.delivery)
+        return path.with_name(f".{path.name}.part")
+
+    # -- a piece ---------------------------------------------------------------------------------------------------
+
+    def take(self, piece: pa.Table, number: int, *, is_whole: bool) -> None:
+        """Cast and check one piece, note what must last, and write what is accepted so far."""
+        self._is_whole = is_whole
+        self._cast(piece)
+        self.engine.run_model(
+            "found",
+            findings_select(self.subject.contract, self.subject.layout, context=self.subject.context, across=is_whole),
+        )
+        self.engine.con.execute("INSERT INTO findings SELECT * FROM found")
+        self._flag(piece)
+        if not is_whole:
+            self._note_unique(piece)
+        if self.now is not None:
+            self._ask_again(number)
+        self._keep_piece()
+
+    def _cast(self, piece: pa.Table) -> None:
+        """Make `typed` from `strings`. What is the same in all rows is no column of the table but of a view over it."""
+        self.engine.register_arrow("strings", piece)
+        select = cast_select(
+            self.subject.contract,
+            self.subject.layout,
+            self.ws.registry.codes,
+            relation="strings",
+            blank_free=blank_free_columns(piece),
+        )
+        if len(piece) == 0:
+            self.engine.run_model("typed_cells", select)
+            self.engine.run_view("typed", "SELECT * FROM typed_cells")
+            return
+        self.engine.run_model("typed_cells", f"SELECT * EXCLUDE (_delivery, _member) FROM ({select})")
+        same = ", ".join(f"{literal(piece[name][0].as_py())} AS {name}" for name in ("_delivery", "_member"))
+        self.engine.run_view("typed", f"SELECT {same}, * FROM typed_cells")
+
+    def _flag(self, piece: pa.Table) -> None:
+        rows = self.engine.con.sql("SELECT DISTINCT _row FROM found").to_arrow_table()["_row"]
+        if len(rows):
+            self.flagged.append(piece.filter(pc.is_in(piece["_row"], rows)))
+
+    def _note_unique(self, piece: pa.Table) -> None:
+        """Keep the cells that must be unique in the whole delivery, with a number for their member."""
+        member = piece["_member"][0].as_py()
+        if member not in self.members:
+            self.members.append(member)
+        for number, rule in enumerate(self._unique):
+            column, name = identifier(rule.column), identifier(f"unique_{number}")
+            select = f"SELECT {column}, CAST({self.members.index(member)} AS SMALLINT) AS {_MEMBER_NO}, _row FROM typed"
+            wanted = f"{select} WHERE {column} IS NOT NULL"
+            self.engine.con.execute(f"CREATE TABLE IF NOT EXISTS {name} AS {wanted} LIMIT 0")
+            self.engine.con.execute(f"INSERT INTO {name} {wanted}")
+
+    def _keep_piece(self) -> None:
+        contract, context = self.subject.contract, self.subject.context
+        params = self.ws.token_key.params()
+        findings = "found" if self.engine.fetch("SELECT 1 FROM found LIMIT 1") else None
+        self._write(self.engine.arrow(accepted_select(contract, context, findings=findings), params))
+        if findings:
+            rejected = rejected_select(contract, context, findings=findings)
+            self.engine.run_model("rejected_here", rejected, params)
+            self.engine.con.execute("INSERT INTO rejected_rows SELECT * FROM rejected_here")
+
+    def _write(self, rows: pa.Table) -> None:
+        if self._accepted is None:
+            self._scratch.parent.mkdir(parents=True, exist_ok=True)
+            words = [name for name in rows.column_names if not name.endswith("_key") and name != "_row"]
+            self._accepted = pq.ParquetWriter(
+                self._scratch, rows.schema, compression=FILE_CODEC, compression_level=FILE_LEVEL, use_dictionary=words
+            )
+        self._accepted.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+
+    # -- the second opinion -----------------------------------------------------------------------------------------
+
+    def _ask_again(self, number: int) -> None:
+        typed = self.engine.arrow("SELECT * FROM typed ORDER BY _row")
+        across = {rule.id for rule in self._unique}
+        self._opine(typed, f".{number + 1}" if number else "", leaving_out=set() if self._is_whole else across)
+
+    def _opine(self, typed: pa.Table, mark: str, *, leaving_out: set[str]) -> None:
+        """Add what Great Expectations counts; its result (counts only, values excluded) is kept for the Data Docs."""
+        assert self.now is not None
+        subject = self.subject
+        record = suite.DocsRecord(self.ws.settings.audit_docs, f"{subject.delivery.delivery_id}{mark}", self.now)
+        wanted = {rule.id for rule in self._rules} - leaving_out
+        counts = suite.second_opinion(
+            typed,
+            subject.contract,
+            subject.layout,
+            self.ws.registry.codes,
+            subject.context,
+            rules=wanted,
+            record=record,
+        )
+        for rule, hits in counts.items():
+            self.second_counts[rule] = self.second_counts.get(rule, 0) + hits
+
+    def _compare(self) -> None:
+        ours = dict(self.engine.fetch("SELECT rule, count(*) FROM findings GROUP BY rule"))
+        differing = sorted(rule for rule, hits in self.second_counts.items() if hits != ours.get(rule, 0))
+        if differing:
+            first, table = differing[0], self.subject.contract.table
+            raise CreditVillageError(
+                f"{self.subject.delivery.delivery_id}: rule {first} fires {ours.get(first, 0)} times here and "
+                f"{self.second_counts[first]} times in Great Expectations (and {len(differing) - 1} more rules differ) — "
+                f"the delivery waits; mend expectations/{table}.yml or etl/contract"
+            )
+
+    # -- the whole --------------------------------------------------------------------------------------------------
+
+    def finish(self, strings: Strings) -> None:
+        """Find what only the whole delivery shows; lines that could not be split count as rejected rows all the same."""
+        if not self._is_whole:
+            self._find_repeated()
+        if self.now is not None:
+            self._compare()
+        if strings.row_findings:
+            self.engine.register_arrow("unsplit", row_findings_table(strings.row_findings))
+            self.engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM unsplit")
+
+    def _find_repeated(self) -> None:
+        """Cells that stand twice in the delivery; rows that only this shows were taken for accepted before."""
+        names = pa.table({_MEMBER_NO: pa.array(range(len(self.members)), pa.int16()), "_member": self.members})
+        self.engine.register_arrow("member_names", names)
+        before = self.engine.fetch("SELECT count(*) FROM findings")
+        for number, rule in enumerate(self._unique):
+            self.engine.con.execute(f"INSERT INTO findings {unique_select(rule, f'unique_{number}', 'member_names')}")
+            if self.now is not None:
+                cells = self.engine.arrow(f"SELECT {identifier(rule.column)} FROM unique_{number}")
+                others = {each.id for each in self._rules} - {rule.id}
+                self._opine(cells, f".{rule.id}", leaving_out=others)
+        if self.engine.fetch("SELECT count(*) FROM findings") != before:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Read the rows with findings again: the strings of the repeated ones were let go with their piece."""
+        found = self.engine.arrow("SELECT DISTINCT _member, _row FROM findings")
+        rows = {name: found.filter(pc.equal(found["_member"], name))["_row"] for name in self.members}
+        with deliveries.reading(self.ws, self.subject) as reading:
+            self.flagged = [
+                piece.filter(pc.is_in(piece["_row"], rows[piece["_member"][0].as_py()]))
+                for piece in reading.pieces(PIECE_ROWS)
+            ]
+
+    def flagged_table(self) -> pa.Table:
+        """The strings of all rows with a finding, in their order."""
+        return pa.concat_tables([strings_schema(self.subject.layout).empty_table(), *self.flagged])
+
+    def keep(self, verdict: Verdict) -> None:
+        """Give accepted and rejected rows their place and write the quarantine into the restricted zone."""
+        if self._accepted is not None:
+            self._accepted.close()
+        if verdict.is_accepted:
+            self._settle_accepted()
+        if verdict.findings is not None and verdict.rows_rejected:
+            self.engine.register_arrow("flagged", self.flagged_table())
+            self.engine.write_parquet(_QUARANTINE, path_of(self.ws, "quarantine", self.subject.delivery))
+
+    def _settle_accepted(self) -> None:
+        accepted = path_of(self.ws, "accepted", self.subject.delivery)
+        harmless = [literal(rule.id) for rule in self.subject.contract.row_rules if not rule.rejects]
+        repeated = [literal(rule.id) for rule in self._unique if rule.rejects] if not self._is_whole else []
+        if repeated and self.engine.fetch(f"SELECT 1 FROM findings WHERE rule IN ({', '.join(repeated)}) LIMIT 1"):
+            self._sift(accepted, f"rule NOT IN ({', '.join(harmless)})" if harmless else "TRUE")
+        else:
+            self._scratch.replace(accepted)
+        columns = ", ".join(map(identifier, rejected_columns(self.subject.contract)))
+        rejected = path_of(self.ws, "rejected", self.subject.delivery)
+        self.engine.write_parquet(f"SELECT {columns} FROM rejected_rows ORDER BY ALL", rejected)
+
+    def _sift(self, accepted: Path, rejects: str) -> None:
+        """Move rows that are rejected only for what the whole delivery showed from the accepted to the rejected ones."""
+        self.engine.con.execute(f"CREATE TABLE refused AS SELECT DISTINCT _member, _row FROM findings WHERE {rejects}")
+        rows = f"read_parquet({literal(str(self._scratch))}) AS taken"
+        is_refused = "EXISTS (SELECT 1 FROM refused AS r WHERE r._member = taken._member AND r._row = taken._row)"
+        columns = ", ".join(map(identifier, rejected_columns(self.subject.contract)))
+        self.engine.con.execute(f"INSERT INTO rejected_rows SELECT {columns} FROM {rows} WHERE {is_refused}")
+        self.engine.write_parquet(f"SELECT * FROM {rows} WHERE NOT {is_refused} ORDER BY _member, _row", accepted)
+
+    def discard(self) -> None:
+        """Leave no scratch file behind, whatever happened."""
+        if self._accepted is not None:
+            self._accepted.close()
+        self._scratch.unlink(missing_ok=True)
+
+
+_QUARANTINE = """
+WITH refused AS (
+  SELECT _member, _row, list(rule ORDER BY rule) AS rules FROM findings
+  WHERE rule IN (SELECT rule FROM rules WHERE action = 'reject_row')
+  GROUP BY _member, _row
+)
+SELECT refused.rules, refused._member AS refused_member, refused._row AS refused_row, flagged.*
+FROM refused LEFT JOIN flagged ON flagged._member = refused._member AND flagged._row = refused._row
+ORDER BY refused._member, refused._row
+"""
