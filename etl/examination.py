@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,9 +107,17 @@ class _Work:
         self._make_empty("findings", _FINDINGS)
         self._make_empty("rejected_rows", rejected_columns(self.subject.contract))
 
-    @property
+    @cached_property
     def _rules(self) -> list[Rule]:
         return active_rules(self.subject.contract, self.subject.layout, self.subject.context)
+
+    @cached_property
+    def _of_the_whole(self) -> str:
+        return findings_select(self.subject.contract, self.subject.layout, context=self.subject.context)
+
+    @cached_property
+    def _of_a_piece(self) -> str:
+        return findings_select(self.subject.contract, self.subject.layout, context=self.subject.context, across=False)
 
     def _make_empty(self, name: str, columns: Mapping[str, str]) -> None:
         listed = ", ".join(f"CAST(NULL AS {kind}) AS {identifier(column)}" for column, kind in columns.items())
@@ -125,10 +134,7 @@ class _Work:
         """Cast and check one piece, note what must last, and write what is accepted so far."""
         self._is_whole = is_whole
         self._cast(piece)
-        self.engine.run_model(
-            "found",
-            findings_select(self.subject.contract, self.subject.layout, context=self.subject.context, across=is_whole),
-        )
+        self.engine.run_model("found", self._of_the_whole if is_whole else self._of_a_piece)
         self.engine.con.execute("INSERT INTO findings SELECT * FROM found")
         self._flag(piece)
         if not is_whole:

@@ -134,11 +134,10 @@ class DuckEngine:
     def _drop(self, name: str) -> None:
         """Forget whatever bears this name, be it a table, a view or an Arrow object."""
         self.con.unregister(name)
-        kind = self.con.execute(
-            "SELECT table_type FROM information_schema.tables WHERE table_name = ? AND table_schema = 'main'", [name]
-        ).fetchall()
-        if kind:
-            self.con.execute(f"DROP {'VIEW' if kind[0][0] == 'VIEW' else 'TABLE'} {identifier(name)}")
+        try:
+            self.con.execute(f"DROP TABLE IF EXISTS {identifier(name)}")
+        except duckdb.CatalogException:
+            self.con.execute(f"DROP VIEW IF EXISTS {identifier(name)}")
 
 
 def _read(paths: Sequence[Path | str]) -> str:
