@@ -106,7 +106,7 @@ class MonthInputs:
             "columns": {
                 table: [(c.name, c.type) for c in contract.published] for table, contract in self.ws.contracts.items()
             },
-            "county": self.ws.registry.county.model_dump(mode="json", exclude={"first_period"}),
+            "county": self.ws.registry.county.model_dump(mode="json", exclude={"first_period", "second_opinion"}),
             "places": [str(place) for place in self.ws.registry.places],
             "key": self.ws.token_key.version,
             "earlier": {period: dict(graded.contents) for period, graded in self.earlier.items()},

@@ -41,8 +41,11 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
     return deliveries.land(ws, delivery, now=now)
 
 
-def examine(engine: DuckEngine, ws: Workspace, subject: Subject, *, now: datetime) -> tuple[Verdict, Strings]:
-    """Read, cast and check a landed delivery: every cell as a string, then typed, then all rules of all families."""
+def examine(engine: DuckEngine, ws: Workspace, subject: Subject, *, now: datetime | None) -> tuple[Verdict, Strings]:
+    """Read, cast and check a landed delivery: every cell as a string, then typed, then all rules of all families.
+
+    With `now`, Great Expectations gives its opinion too.
+    """
     return examination.examine(engine, ws, subject, now=now)
 
 
@@ -124,11 +127,12 @@ def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
     """Read, cast and check a landed delivery, keep what is accepted, and answer."""
     delivery = ws.ledger.step(subject.delivery.delivery_id, "validating", now=now)
     with ws.engine() as engine, _timed(ws, delivery.period, "check", now, delivery.delivery_id) as counts:
-        verdict, strings = examine(engine, ws, subject, now=now)
+        is_asked = ws.registry.county.second_opinion.is_wanted(delivery.delivery_id, delivery.size_bytes)
+        verdict, strings = examine(engine, ws, subject, now=now if is_asked else None)
         if subject.feed.relation:
             deliveries.keep_keys(engine, ws, subject)
         counts.update(rows_in=verdict.rows_read, rows_out=verdict.rows_accepted, rows_rejected=verdict.rows_rejected)
-    return _answer(ws, subject, verdict, strings, now=now, details={})
+    return _answer(ws, subject, verdict, strings, now=now, details={"second_opinion": is_asked})
 
 
 def _answer_unread(

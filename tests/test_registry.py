@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from etl.period import Period
-from etl.registry import load_registry
+from etl.registry import SecondOpinion, load_registry
 from etl.settings import PROJECT_ROOT, Settings
 from etl.vocabulary import ConfigurationError
 
@@ -90,3 +90,13 @@ def test_settings_name_what_is_wrong(tmp_path: Path) -> None:
 def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
     settings = Settings.from_environment({"CREDITVILLAGE_HOME": str(tmp_path), "CREDITVILLAGE_CONFIG": str(tmp_path)})
     assert Settings.from_environment(settings.environment()) == settings
+
+
+def test_the_second_opinion_is_asked_of_the_same_share_whoever_asks() -> None:
+    fifth = SecondOpinion(share_pct=20)
+    asked = [f"d{number}" for number in range(5_000) if fifth.is_wanted(f"d{number}", 1)]
+    assert asked == [f"d{number}" for number in range(5_000) if fifth.is_wanted(f"d{number}", 1)]
+    assert 900 < len(asked) < 1_100
+    assert SecondOpinion().is_wanted("d1", 500_000_000)
+    assert not SecondOpinion().is_wanted("d1", 500_000_001)
+    assert not SecondOpinion(share_pct=0).is_wanted("d1", 1)
