@@ -42,7 +42,7 @@ class Task:
 
 def run(folder: Path, out: Path) -> dict[str, int]:
     """Decode every input file of a simulated month; gives {files, rows, bytes}."""
-    found = inputs(folder, registry())
+    found = inputs(folder, registry(folder))
     if not found:
         raise SystemExit(f"{folder}: no input files — let `python -m benchmarks run` generate them")
     out.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from benchmarks.workloads import WORKLOADS, Workload, generate
 from etl.settings import PROJECT_ROOT
 
 SIDES = ("floor", "ours")
+_DONE = ".generated"
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 
 
@@ -75,9 +76,10 @@ def _run_workload(workload: Workload, given: argparse.Namespace, scratch: Path, 
     households = given.households or workload.households
     result = Result(workload, households)
     folder = scratch / f"{workload.name}-{households}"
-    with console.status(f"{workload.name}: generating {households:,} households") as status:
-        if not (folder / "truth.json").is_file():
+    with console.status(f"{workload.name}: generating the input") as status:
+        if not (folder / _DONE).is_file():
             generate(workload, folder, households=households)
+            (folder / _DONE).touch()
         for number in range(1, given.runs + 1):
             for side in SIDES:
                 status.update(f"{workload.name}: {side}, run {number} of {given.runs}")
@@ -110,6 +112,8 @@ def _run_once(side: str, workload: Workload, folder: Path, out: Path) -> Measure
         stack.callback(shutil.rmtree, out, ignore_errors=True)
         if side == "ours":
             _link_tree(folder / "drop", out / "drop")
+            if (folder / "config").is_dir():
+                environment["CREDITVILLAGE_CONFIG"] = str(folder / "config")
             if workload.with_database:
                 urls, beside = stack.enter_context(_databases(out, folder / "government"))
                 environment |= urls
@@ -134,7 +138,8 @@ def _databases(home: Path, government: Path) -> Iterator[tuple[dict[str, str], l
             "CREDITVILLAGE_WAREHOUSE_URL": server.url("creditvillage"),
             "CREDITVILLAGE_GOVERNMENT_URL": server.url("government"),
         }
-        load(urls["CREDITVILLAGE_GOVERNMENT_URL"], government)
+        if government.is_dir():
+            load(urls["CREDITVILLAGE_GOVERNMENT_URL"], government)
         yield urls, _listeners(server.port())
     finally:
         server.erase()

@@ -1,16 +1,20 @@
-"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for a province."""
+"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for a province, intake alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.workloads import PERIOD
+from benchmarks.workloads import PERIOD, WORKLOADS
 
 
 def run(workload: str, folder: Path, home: Path) -> dict[str, int]:
     """One month of a workload from an empty home; gives counts of what was done. Raises SystemExit if it fails."""
     if workload == "county":
         return _county()
+    if WORKLOADS[workload].profile == "drops":
+        from benchmarks import intake
+
+        return intake.run(home)
     from benchmarks import province
 
     return province.run(folder, home)

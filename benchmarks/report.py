@@ -91,11 +91,16 @@ def _say_more(result: Result, console: Console) -> None:
         console.print(f"  {promise}", highlight=False)
 
 
+def _scale(result: Result) -> str:
+    banks = result.workload.banks
+    return f"{banks} files of {result.households:,}" if banks else f"{result.households:,} households"
+
+
 def promises(result: Result) -> list[str]:
     """What was promised of this workload and whether it held; nothing is promised of another size."""
     wanted = result.workload
     if result.households != wanted.households:
-        return ["no promise at this size"] if wanted.max_ratio else []
+        return ["no promise at this size"] if wanted.promises_anything else []
     found = []
     if wanted.max_ratio is not None:
         found.append(_verdict(f"ratio {ratio(result):.2f} ≤ {wanted.max_ratio:g}", ratio(result) <= wanted.max_ratio))
@@ -103,6 +108,10 @@ def promises(result: Result) -> list[str]:
         peak = peak_bytes(result.runs["ours"])
         text = f"peak memory {peak / GIB:.2f} ≤ {wanted.max_peak_bytes / GIB:g} GiB"
         found.append(_verdict(text, peak <= wanted.max_peak_bytes))
+    if wanted.min_rows_per_second is not None:
+        rate = result.rows / median_seconds(result.runs["ours"])
+        text = f"{rate:,.0f} ≥ {wanted.min_rows_per_second:,} rows/s"
+        found.append(_verdict(text, rate >= wanted.min_rows_per_second))
     return found
 
 

@@ -18,15 +18,24 @@ PERIOD = Period.parse("2024-02")
 
 @dataclass(frozen=True)
 class Workload:
-    """One size of the job. `profile` is the simulator's; `max_ratio` and `max_peak_bytes` are the promise, if any."""
+    """One size of the job. `profile` is the simulator's; `max_ratio` and the like are the promise, if any.
+
+    The profile `drops` has `banks` files with `households` loan notes each and a configuration of its own.
+    """
 
     name: str
     says: str
     households: int
     profile: str
     with_database: bool
+    banks: int = 0
     max_ratio: float | None = None
     max_peak_bytes: int | None = None
+    min_rows_per_second: int | None = None
+
+    @property
+    def promises_anything(self) -> bool:
+        return any((self.max_ratio, self.max_peak_bytes, self.min_rows_per_second))
 
 
 WORKLOADS = {
@@ -38,6 +47,16 @@ WORKLOADS = {
         "province", "5 M households, 5 M loan notes in 20 GB18030 files → graded Parquet", 5_000_000, "province",
         with_database=False,
         max_ratio=3.0, max_peak_bytes=4 << 30,
+    ),
+    "intake": Workload(
+        "intake", "200 banks with 20,000 notes each → outcomes, receipts, ledger", 20_000, "drops",
+        with_database=True, banks=200,
+        min_rows_per_second=250_000,
+    ),
+    "large": Workload(
+        "large", "one CSV of 2 GB → outcome, receipt, ledger", 9_000_000, "drops",
+        with_database=True, banks=1,
+        max_peak_bytes=1 << 30,
     ),
 }  # fmt: skip
 
@@ -54,13 +73,20 @@ class Input:
 
 def generate(workload: Workload, folder: Path, *, households: int | None = None) -> None:
     """Let the simulator write the input of one month; the same bytes every time."""
+    if workload.profile == "drops":
+        from simulator import drops
+
+        drops.write(folder, PERIOD, workload.banks, households or workload.households, SEED, PROJECT_ROOT / "config")
+        return
     from simulator import simulate
 
     simulate(folder, str(PERIOD), households or workload.households, SEED, profile=workload.profile)
 
 
-def registry() -> Registry:
-    return load_registry((PROJECT_ROOT / "config",))
+def registry(folder: Path) -> Registry:
+    """The configuration of an input: its own, or what the project ships."""
+    own = folder / "config"
+    return load_registry((own if own.is_dir() else PROJECT_ROOT / "config",))
 
 
 def inputs(folder: Path, configured: Registry) -> list[Input]:

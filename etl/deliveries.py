@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from etl.contract.context import Context
 from etl.contract.model import Contract, ruleset_checksum
@@ -167,8 +166,8 @@ def _counted(rules: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def judge(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
-    """The verdict over a delivery whose `findings` are all found."""
+def judge(engine: DuckEngine, subject: Subject, strings: Strings, shadow_counts: Mapping[str, int]) -> Verdict:
+    """The verdict over a delivery whose `findings` are all found; those of shadow rules are only counted."""
     actions = {rule.id: rule.action for rule in subject.contract.row_rules}
     counts = dict(engine.fetch("SELECT rule, count(*) FROM findings GROUP BY rule ORDER BY rule"))
     rejecting = [rule for rule in counts if actions.get(rule, "reject_row") == "reject_row"]
@@ -185,14 +184,13 @@ def judge(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
             context=subject.context,
         )
     )
-    shadow = {rule: hits for rule, hits in counts.items() if actions.get(rule) == "shadow"}
-    shown = {rule: hits for rule, hits in counts.items() if rule not in shadow} | {rule: 1 for rule, _ in macro}
+    shown = counts | {rule: 1 for rule, _ in macro}
     return Verdict(
         outcome=_outcome(subject, strings, shown, [action for _, action in macro]),
         rows_read=strings.rows_read,
         rows_rejected=rejected,
         counts_by_rule=shown,
-        shadow_counts=shadow,
+        shadow_counts=shadow_counts,
         not_checked=unchecked_rules(subject.contract, subject.layout),
         macro=dict(macro),
         findings=_findings_table(engine, subject),
@@ -244,13 +242,12 @@ def audit_table(verdict: Verdict) -> pa.Table:
 
 
 def receipt_findings(verdict: Verdict) -> pa.Table:
-    """What the supplier is told of its rows: findings of shadow rules are counted, never shown."""
+    """What the supplier is told of its rows."""
     if verdict.findings is None:
         return pa.table(
             {"_member": pa.array([], pa.string()), "_row": pa.array([], pa.int64()), "rule": pa.array([], pa.string())}
         )
-    told = verdict.findings.filter(pc.not_equal(verdict.findings["action"], "shadow"))
-    return told.select(["_member", "_row", "rule"])
+    return verdict.findings.select(["_member", "_row", "rule"])
 
 
 def keep_keys(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:

@@ -1,6 +1,6 @@
 """Read, cast, check and keep one landed delivery, a piece at a time: memory stays bounded whatever its size.
 
-A piece is some hundred thousand rows of one member. The next one is read while the engine works on this one, for which it
+A piece is some ten thousand rows of one member. The next one is read while the engine works on this one, for which it
 holds `strings` (every cell as delivered), `typed` (canonical values beside the trimmed cells) and `found` (the findings of
 the piece). What lasts from piece to piece is small: `findings` (member, row, rule), the cells that must be unique in the
 whole delivery, and the strings of rows with a finding. Accepted rows go straight to their file, under a scratch name until
@@ -40,7 +40,7 @@ from etl.intake.strings import Strings, row_findings_table, strings_schema
 from etl.vocabulary import CreditVillageError
 from etl.workspace import Workspace
 
-PIECE_ROWS = 2 * ROW_GROUP_ROWS
+PIECE_ROWS = ROW_GROUP_ROWS // 2
 _FINDINGS = {"_member": "VARCHAR", "_row": "BIGINT", "rule": "VARCHAR"}
 _MEMBER_NO = "_member_no"
 
@@ -64,7 +64,7 @@ def examine(
         if strings.file_findings:
             return deliveries.refused(subject, strings), strings
         work.finish(strings)
-        verdict = deliveries.judge(engine, subject, strings)
+        verdict = deliveries.judge(engine, subject, strings, work.shadow_counts)
         work.keep(verdict)
         return verdict, replace(strings, table=work.flagged_table())
 
@@ -98,9 +98,11 @@ class _Work:
     now: datetime | None
     members: list[str] = field(default_factory=list)
     flagged: list[pa.Table] = field(default_factory=list)
+    shadow_counts: dict[str, int] = field(default_factory=dict)
     second_counts: dict[str, int] = field(default_factory=dict)
     _accepted: pq.ParquetWriter | None = None
     _is_whole: bool = True
+    _casts: dict[frozenset[str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._unique = [rule for rule in self._rules if rule.kind == "unique"]
@@ -135,6 +137,7 @@ class _Work:
         self._is_whole = is_whole
         self._cast(piece)
         self.engine.run_model("found", self._of_the_whole if is_whole else self._of_a_piece)
+        self._count_shadow()
         self.engine.con.execute("INSERT INTO findings SELECT * FROM found")
         self._flag(piece)
         if not is_whole:
@@ -146,13 +149,7 @@ class _Work:
     def _cast(self, piece: pa.Table) -> None:
         """Make `typed` from `strings`. What is the same in all rows is no column of the table but of a view over it."""
         self.engine.register_arrow("strings", piece)
-        select = cast_select(
-            self.subject.contract,
-            self.subject.layout,
-            self.ws.registry.codes,
-            relation="strings",
-            blank_free=blank_free_columns(piece),
-        )
+        select = self._casting(blank_free_columns(piece))
         if len(piece) == 0:
             self.engine.run_model("typed_cells", select)
             self.engine.run_view("typed", "SELECT * FROM typed_cells")
@@ -160,6 +157,22 @@ class _Work:
         self.engine.run_model("typed_cells", f"SELECT * EXCLUDE (_delivery, _member) FROM ({select})")
         same = ", ".join(f"{literal(piece[name][0].as_py())} AS {name}" for name in ("_delivery", "_member"))
         self.engine.run_view("typed", f"SELECT {same}, * FROM typed_cells")
+
+    def _casting(self, blank_free: frozenset[str]) -> str:
+        """The statement for these columns, which are nearly always the same from piece to piece."""
+        if blank_free not in self._casts:
+            contract, layout, codes = self.subject.contract, self.subject.layout, self.ws.registry.codes
+            self._casts[blank_free] = cast_select(contract, layout, codes, relation="strings", blank_free=blank_free)
+        return self._casts[blank_free]
+
+    def _count_shadow(self) -> None:
+        """Findings of shadow rules are counted and forgotten: nobody is told, and a new rule may well hit every row."""
+        shadow = ", ".join(literal(rule.id) for rule in self._rules if rule.action == "shadow")
+        if not shadow:
+            return
+        for rule, hits in self.engine.fetch(f"SELECT rule, count(*) FROM found WHERE rule IN ({shadow}) GROUP BY rule"):
+            self.shadow_counts[rule] = self.shadow_counts.get(rule, 0) + hits
+        self.engine.con.execute(f"DELETE FROM found WHERE rule IN ({shadow})")
 
     def _flag(self, piece: pa.Table) -> None:
         rows = self.engine.con.sql("SELECT DISTINCT _row FROM found").to_arrow_table()["_row"]
@@ -223,7 +236,7 @@ class _Work:
             self.second_counts[rule] = self.second_counts.get(rule, 0) + hits
 
     def _compare(self) -> None:
-        ours = dict(self.engine.fetch("SELECT rule, count(*) FROM findings GROUP BY rule"))
+        ours = dict(self.engine.fetch("SELECT rule, count(*) FROM findings GROUP BY rule")) | self.shadow_counts
         differing = sorted(rule for rule, hits in self.second_counts.items() if hits != ours.get(rule, 0))
         if differing:
             first, table = differing[0], self.subject.contract.table

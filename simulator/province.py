@@ -57,7 +57,7 @@ def write(out: Path, month: Period, households: int, seed: int, config_folder: P
         registers = {"households": homes, "members": members, "consents": consents}
         for number in range(FILES):
             part = Part(number, int(cuts[number]), int(cuts[number + 1] - cuts[number]))
-            county = _part_of(part, month, seed, config, places)
+            county = part_of(part, month, seed, config, places)
             _write_register(county, part, registers)
             _write_loans(county, part, out, truth)
     for dataset, rows in (("households", households), ("members", households), ("consents", 2 * households)):
@@ -67,7 +67,7 @@ def write(out: Path, month: Period, households: int, seed: int, config_folder: P
     return truth
 
 
-def _part_of(part: Part, month: Period, seed: int, config: Config, places: Places) -> County:
+def part_of(part: Part, month: Period, seed: int, config: Config, places: Places) -> County:
     """A part as a small county of its own; serial numbers go on from one part to the next."""
     county = register.empty_county(seed, part.size, config, places, month)
     county.offset = part.first

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import floor
 from benchmarks.workloads import Input, inputs, registry
 from etl.registry import Layout, Registry
+from etl.settings import PROJECT_ROOT
 
 LOAN = {
     "as_of_on": "20240229",
@@ -28,7 +29,7 @@ LOAN = {
 
 @pytest.fixture(scope="module")
 def configured() -> Registry:
-    return registry()
+    return registry(PROJECT_ROOT)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def month(tmp_path: Path) -> Path:
     _bank_zip(tmp_path / "drop" / "qinghe_rcb")
     _bank_workbook(tmp_path / "drop" / "xinhe_vb")
     (tmp_path / "government").mkdir()
-    layout = registry().sources["government"].feeds["households"].layouts[0]
+    layout = registry(PROJECT_ROOT).sources["government"].feeds["households"].layouts[0]
     rows = [
         {"household_no": "H-000001", "registered_on": "2020-05-01", "annual_income_yuan": "52000.00", "phone": '"1,2"'},
         {"household_no": "H-000002"},
@@ -56,7 +57,7 @@ def _csv(layout: Layout, rows: list[dict[str, str]]) -> str:
 
 def _bank_csv(folder: Path) -> None:
     folder.mkdir(parents=True)
-    layout = registry().banks["baiyun_rcb"].feeds["loans"].layouts[0]
+    layout = registry(PROJECT_ROOT).banks["baiyun_rcb"].feeds["loans"].layouts[0]
     rows = [
         {**LOAN, "loan_no": "BY1", "borrower_name": "𠮷田1", "balance_yuan": "20000.50"},
         {**LOAN, "loan_no": "BY2", "borrower_name": "𠮷田2", "balance_yuan": "１２"},
