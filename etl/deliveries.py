@@ -148,7 +148,16 @@ def read(ws: Workspace, subject: Subject) -> Strings:
             delivery.delivery_id,
             sidecar=sidecar,
             sha256=delivery.sha256,
+            keyring=ws.settings.secrets / "gnupg",
+            scratch=_scratch(ws) if subject.feed.wrappings else None,
         )
+
+
+def _scratch(ws: Workspace) -> Path:
+    """Where packages are unpacked: in the restricted zone, under no name."""
+    folder = ws.settings.restricted / "spill"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 def _member_name(subject: Subject) -> str:

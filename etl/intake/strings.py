@@ -42,6 +42,7 @@ class Readout:
     row_findings: list[RowFinding] = field(default_factory=list)
     column_no: dict[str, int] = field(default_factory=dict)
     raw_characters: int = 0
+    trailer: list[str] | None = None
 
     def note_columns(self, columns: Sequence[str | None]) -> None:
         """Remember the 1-based place of each canonical column as it was delivered."""
