@@ -53,6 +53,9 @@ def _configuration(settings: Settings) -> tuple[str, bool, str]:
         registry = load_registry(settings.config)
     except CreditVillageError as error:
         return "config", False, str(error)
+    feeds = [feed for owner in (*registry.banks.values(), *registry.sources.values()) for feed in owner.feeds.values()]
+    if any("openpgp" in feed.wrappings for feed in feeds) and shutil.which("gpg") is None:
+        return "config", False, "a bank delivers OpenPGP packages: install Debian's gnupg"
     return (
         "config",
         True,

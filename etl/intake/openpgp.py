@@ -49,9 +49,11 @@ def decrypt(source: BinaryIO, write: Callable[[bytes], None], keyring: Path | No
         status = home / "status"
         with _gpg(home, status) as process:
             _pass_through(process, source, write)
-        words = [
-            line.split()[1:] for line in status.read_text("utf-8", "replace").splitlines() if len(line.split()) > 1
-        ]
+        words = [line.split()[1:] for line in status.read_text("utf-8", "replace").splitlines()]
+        words = [word for word in words if word]
+        if _is_for_a_key(words) and not _unlocks(home):
+            mend = f"write its passphrase to {keyring}/{PASSPHRASE_FILE} (mode 0600)"
+            raise ConfigurationError(str(keyring), "", "the secret key is locked", mend)
     _judge(words, signer)
 
 
@@ -88,11 +90,15 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
 
-@contextmanager
-def _gpg(home: Path, status: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _command(home: Path) -> tuple[str, ...]:
     passphrase = home / PASSPHRASE_FILE
     secret = ("--passphrase-file", str(passphrase)) if passphrase.exists() else ()
-    command = (PROGRAM, "--homedir", str(home), *_OPTIONS, *secret, "--status-file", str(status), "--decrypt")
+    return (PROGRAM, "--homedir", str(home), *_OPTIONS, *secret)
+
+
+@contextmanager
+def _gpg(home: Path, status: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = (*_command(home), "--status-file", str(status), "--decrypt")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, env=_environment(), **pipes)  # type: ignore[call-overload]
     try:
@@ -137,10 +143,25 @@ def _feed(source: BinaryIO, sink: IO[bytes], faults: list[Exception]) -> None:
             sink.close()
 
 
+def _is_for_a_key(words: Sequence[Sequence[str]]) -> bool:
+    """Whether it is encrypted to keys, and none of ours opened it."""
+    said = {word[0] for word in words}
+    return "ENC_TO" in said and "DECRYPTION_INFO" not in said
+
+
+def _unlocks(home: Path) -> bool:
+    """Whether gpg can use the county's secret keys: a wrong passphrase is not the supplier's fault."""
+    command = (*_command(home), "--export-secret-keys")
+    null = subprocess.DEVNULL
+    return (
+        subprocess.run(command, env=_environment(), stdin=null, stdout=null, stderr=null, check=False).returncode == 0
+    )
+
+
 def _judge(words: Sequence[Sequence[str]], signer: str | None) -> None:
     """Accept only what was encrypted, whole, and signed as agreed, by gpg's own status words."""
     said = {word[0] for word in words}
-    if "NO_SECKEY" in said and "DECRYPTION_OKAY" not in said:
+    if _is_for_a_key(words):
         raise NotDecryptedError("不是用县里的公钥加密的", "it is not encrypted to the county's key")
     if not {"DECRYPTION_OKAY", "GOODMDC"} <= said or "DECRYPTION_FAILED" in said:
         raise NotDecryptedError("不是完整的 OpenPGP 加密文件", "it is no whole OpenPGP message, or it was altered")
