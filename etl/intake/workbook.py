@@ -87,11 +87,14 @@ def read_workbook(
     names = [_cell_text(cell).strip() for cell in header]
     columns = _columns(names, cells, layout, member, readout)
     readout.note_columns(columns)
-    filled = _without_trailer(_filled_rows(cells, len(body)), cells, layout, readout)
+    filled = _filled_rows(cells, len(body))
+    trailer_row = _take_trailer(filled, cells, layout, readout)
+    if trailer_row:
+        filled, trailer_row = filled[:-1], trailer_row + first_line - 1
     readout.rows_read = int(filled[-1]) if len(filled) else 0
     _note_blank_rows(filled, first_line, member, readout)
     lines = filled + (first_line - 1)
-    doubt = _doubt_in(sheet, columns, lines, layout)
+    doubt = _doubt_in(sheet, columns, layout, trailer_row)
     if doubt:
         readout.file_findings.append(FileFinding("P123", member, *doubt, _FIX_DOUBT))
     elif len(filled) and not any(finding.rule == "P105" for finding in readout.file_findings):
@@ -100,12 +103,13 @@ def read_workbook(
         yield frame(chosen, layout, delivery_id=delivery_id, member=member, rows=filled, lines=lines)
 
 
-def _without_trailer(filled: Rows, cells: list[list[str]], layout: Layout, readout: Readout) -> Rows:
-    """The filled rows but for the last, if that is the agreed trailer."""
+def _take_trailer(filled: Rows, cells: list[list[str]], layout: Layout, readout: Readout) -> int:
+    """The row of the body that is the agreed trailer, its cells noted; 0 when the last row is none."""
     if layout.trailer is None or not len(filled):
-        return filled
-    readout.trailer = trailer_cells([column[int(filled[-1]) - 1] for column in cells], layout)
-    return filled if readout.trailer is None else filled[:-1]
+        return 0
+    last = int(filled[-1])
+    readout.trailer = trailer_cells([column[last - 1] for column in cells], layout)
+    return 0 if readout.trailer is None else last
 
 
 def number_text(value: float) -> str:
@@ -250,20 +254,22 @@ def _measure_xlsx(raw: BinaryIO, member: str) -> _Measured:
     return _Measured(cells, by_name=by_name, by_place=list(by_entry.values()))
 
 
-def _doubt_in(sheet: _Sheet, columns: Sequence[str | None], rows: Rows, layout: Layout) -> tuple[str, str] | None:
-    """A cell of the agreed columns whose value would be a guess (Chinese, English), or None.
+def _doubt_in(sheet: _Sheet, columns: Sequence[str | None], layout: Layout, trailer_row: int) -> tuple[str, str] | None:
+    """A cell of the agreed columns, from the header down, whose value would be a guess (Chinese, English), or None.
 
-    `rows` are the sheet's rows that hold data; in a merged area only the first cell has the value.
+    A row that holds nothing but such cells reads as blank, so rows without content count too; a trailer, which is
+    checked, may be a formula. In a merged area only the first cell has the value.
     """
     used = {place for place, name in enumerate(columns, start=1) if name}
-    first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (1, 0)
+    first = layout.header_row if layout.header else 1
     for cell in sorted(sheet.facts.doubtful):
-        if (first <= cell.row <= last or not cell.row) and (cell.column in used or not cell.column):
+        is_below = not cell.row or (cell.row >= first and cell.row != trailer_row)
+        if is_below and (cell.column in used or not cell.column):
             zh, en = _DOUBTS[cell.kind]
             return f"{zh}：{_place(cell.row, cell.column)}", f"{en}: {_place(cell.row, cell.column)}"
     for (top, left), (bottom, right) in sheet.merged:
-        is_used = any(left < place <= right + 1 for place in used)
-        if is_used and bottom + 1 >= (layout.header_row if layout.header else first) and top + 1 <= last:
+        is_below = bottom + 1 >= first and top + 1 != trailer_row
+        if is_below and any(left < place <= right + 1 for place in used):
             return f"合并单元格：{_place(top + 1, left + 1)}", f"merged cells: {_place(top + 1, left + 1)}"
     return None
 
