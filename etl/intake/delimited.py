@@ -212,7 +212,9 @@ def read_delimited(
     decoding = decoding_for(layout)
     tail = TailCut(layout, decoding.cell) if layout.trailer else None
     stream = Utf8Stream(raw, decoding, member, tail)
-    if not stream.peek(1) and (not layout.header or feed.accept.empty == "accepted"):
+    is_empty = not stream.peek(1)
+    readout.trailer = tail.cells if tail else None
+    if is_empty and (not layout.header or (feed.accept.empty == "accepted" and not readout.trailer)):
         return
     columns, header_lines = _columns(stream, decoding, member, layout, readout)
     readout.note_columns(columns)
