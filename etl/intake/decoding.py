@@ -256,8 +256,13 @@ def read_raw(raw: MeteredStream, member: str, size: int) -> bytes:
     except TooMuchError:
         raise broken(member, "解压后过大", "it unpacks to too much", "按月拆分后重新压缩报送") from None
     except BROKEN_ZIP as error:
-        en = f"what it is packed in is damaged ({type(error).__name__})"
-        raise broken(member, "压缩包内容损坏", en, "重新压缩后再报送") from None
+        raise damaged(member, error) from None
+
+
+def damaged(member: str, error: Exception) -> UnreadableError:
+    """P107 for a member whose zip or gzip file does not give what it should."""
+    en = f"what it is packed in is damaged ({type(error).__name__})"
+    return broken(member, "压缩包内容损坏", en, "重新压缩后再报送")
 
 
 def undecodable(member: str, line: int, decoding: Decoding) -> UnreadableError:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from etl.findings import UNREADABLE_RULES, FileFinding, unreadable
 from etl.intake import package
 from etl.intake.database import read_pulled
-from etl.intake.decoding import read_raw
+from etl.intake.decoding import damaged, read_raw
 from etl.intake.delimited import read_delimited
 from etl.intake.fixed_width import read_fixed_width
 from etl.intake.json_lines import read_json_lines
@@ -98,7 +98,11 @@ def _read_member(
     stops: list[FileFinding] = []
     control = Control(layout)
     with ExitStack() as stack:
-        raw = stack.enter_context(member.open_raw())
+        try:
+            raw = stack.enter_context(member.open_raw())
+        except package.BROKEN_ZIP as error:
+            readout.file_findings.append(damaged(member.name, error).finding)
+            return
         stream = stack.enter_context(MeteredStream(raw, with_md5=member.promise is not None))
         reader = (_SEEKING | _SEQUENTIAL)[layout.format]
         try:

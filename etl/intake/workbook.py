@@ -84,27 +84,30 @@ def read_workbook(
     body = grid[layout.header_row :] if layout.header else grid
     first_line = (layout.header_row if layout.header else 0) + 1
     cells = [_column_text(column) for column in zip(*body, strict=True)]
+    trailer_row = _take_trailer(cells, len(body), layout, readout)
+    if trailer_row:
+        cells = [column[: trailer_row - 1] for column in cells]
+    filled = _filled_rows(cells, trailer_row - 1 if trailer_row else len(body))
     names = [_cell_text(cell).strip() for cell in header]
     columns = _columns(names, cells, layout, member, readout)
     readout.note_columns(columns)
-    filled = _filled_rows(cells, len(body))
-    trailer_row = _take_trailer(filled, cells, layout, readout)
-    if trailer_row:
-        filled, trailer_row = filled[:-1], trailer_row + first_line - 1
     readout.rows_read = int(filled[-1]) if len(filled) else 0
     _note_blank_rows(filled, first_line, member, readout)
     lines = filled + (first_line - 1)
-    doubt = _doubt_in(sheet, columns, layout, trailer_row)
+    doubt = _doubt_in(sheet, columns, layout, trailer_row + first_line - 1 if trailer_row else 0)
     if doubt:
         readout.file_findings.append(FileFinding("P123", member, *doubt, _FIX_DOUBT))
     elif len(filled) and not any(finding.rule == "P105" for finding in readout.file_findings):
-        kept = {name: pa.array(cells[place], pa.string()) for place, name in enumerate(columns) if name}
+        blank = [""] * len(cells[0])  # a column without any content may be cut off
+        texts = [*cells, *[blank] * (len(columns) - len(cells))]
+        kept = {name: pa.array(texts[place], pa.string()) for place, name in enumerate(columns) if name}
         chosen = {name: column.take(filled - 1) for name, column in kept.items()}
         yield frame(chosen, layout, delivery_id=delivery_id, member=member, rows=filled, lines=lines)
 
 
-def _take_trailer(filled: Rows, cells: list[list[str]], layout: Layout, readout: Readout) -> int:
-    """The row of the body that is the agreed trailer, its cells noted; 0 when the last row is none."""
+def _take_trailer(cells: list[list[str]], count: int, layout: Layout, readout: Readout) -> int:
+    """The row of the body that is the agreed trailer, its cells noted; 0 when the last filled row is none."""
+    filled = _filled_rows(cells, count)
     if layout.trailer is None or not len(filled):
         return 0
     last = int(filled[-1])
@@ -156,7 +159,12 @@ def _columns(
 ) -> list[str | None]:
     """Canonical names by position. A column without heading and without content is none."""
     if not layout.header:
-        return delivered_columns(layout)
+        columns = delivered_columns(layout)
+        beyond = sum(1 for column in cells[len(columns) :] if any(column))
+        if beyond:
+            zh, en = f"比约定多 {beyond} 列", f"{beyond} columns more than agreed"
+            readout.file_findings.append(FileFinding("P106", member, zh, en, "删除多余的列，或先与县里约定后再增加"))
+        return columns
     width = max((place + 1 for place, name in enumerate(names) if name or (cells and any(cells[place]))), default=0)
     columns, findings = classify(names[:width], layout, member)
     readout.file_findings += findings
