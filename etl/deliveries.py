@@ -23,6 +23,7 @@ from etl.contract.context import Context
 from etl.contract.model import Contract, ruleset_checksum
 from etl.contract.predicates import (
     accepted_select,
+    digests_select,
     findings_select,
     keys_select,
     macro_select,
@@ -363,6 +364,21 @@ def keep_keys(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:
         engine.register_arrow("keys", read_keys(file))
     select = keys_select(subject.contract, key, subject.context, relation="keys")
     engine.write_parquet(select, path_of(ws, "keys", delivery), ws.token_key.params())
+
+
+def keep_digests(ws: Workspace, delivery: Delivery) -> Path:
+    """The restricted map from the tokens of identity digests to persons, of one delivery of the register.
+
+    A bank that delivers digests gets tokens of them at intake; which person each belongs to is known here alone. It is
+    made from the landed bytes when a month first needs it, so it does not matter who arrived first.
+    """
+    path = path_of(ws, "digests", delivery)
+    if not path.exists():
+        subject = subject_of(ws, delivery)
+        with ws.engine() as engine:
+            cast(engine, ws, subject, read(ws, subject))
+            engine.write_parquet(digests_select(subject.contract), path, ws.token_key.params())
+    return path
 
 
 def path_of(ws: Workspace, kind: str, delivery: Delivery) -> Path:

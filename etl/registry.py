@@ -133,6 +133,7 @@ class Layout(Strict):
 
     A fixed-width file has `widths`, one for each column, in bytes of its encoding; `padding` is taken off both ends of
     a cell, and off the columns of `zero_padded` also their leading zeros. UTF-16 states its byte order by its mark.
+    `id_form` is the feed's unless the layout has one of its own.
     """
 
     from_: PeriodField = Field(alias="from")
@@ -150,6 +151,7 @@ class Layout(Strict):
     header_row: int = Field(default=1, ge=1)
     columns: list[str] | dict[str, str]
     ignore: list[str] = []
+    id_form: Literal["plain", "md5"] | None = None
     nulls: list[str] = [""]
     dates: str = "%Y-%m-%d"
     units: dict[str, Literal["yuan", "10k_yuan", "percent", "fraction"]] = {}
@@ -230,7 +232,8 @@ class Feed(Strict):
 
     `package` is what arrives; `inside` what is wrapped in it, from outside in (`package: openpgp, inside: [gzip]`).
     `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them); any.
-    `signer` is the fingerprint of the OpenPGP key that must have signed.
+    `signer` is the fingerprint of the OpenPGP key that must have signed. With `id_form: md5` identity numbers come as the
+    MD5 of the number (18 characters, X in upper case), in hexadecimal, and are joined inside the restricted zone.
     """
 
     files: str | None = None
@@ -242,7 +245,7 @@ class Feed(Strict):
     key: str | None = None
     changed_at: str | None = None
     provides: list[str]
-    id_form: Literal["plain"] = "plain"
+    id_form: Literal["plain", "md5"] = "plain"
     accept: Accept
     layouts: list[Layout] = Field(min_length=1)
 
@@ -272,7 +275,8 @@ class Feed(Strict):
         ]
         if not fitting:
             raise LookupError(f"no layout is in force for {period}")
-        return max(fitting, key=lambda layout: layout.from_)
+        newest = max(fitting, key=lambda layout: layout.from_)
+        return newest if newest.id_form else newest.model_copy(update={"id_form": self.id_form})
 
 
 class Supplier(Strict):
@@ -385,6 +389,12 @@ class Registry:
             and place.valid_from_on <= period.end
             and (place.valid_to_on is None or place.valid_to_on >= period.start)
         ]
+
+    @property
+    def takes_id_digests(self) -> bool:
+        """Whether some bank delivers identity numbers as MD5, so that the register's have to be at hand as such."""
+        feeds = [feed for bank in self.banks.values() for feed in bank.feeds.values()]
+        return any("md5" in (feed.id_form, *(layout.id_form for layout in feed.layouts)) for feed in feeds)
 
     def suppliers_of(self, source: Source) -> list[str]:
         return self.towns() if source.suppliers == "towns" else [source.code]
