@@ -115,8 +115,9 @@ def _entry_facts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> SheetFacts
 
 
 def _note_doubtful(text: bytes, facts: SheetFacts) -> None:
-    for pattern, kind in ((_FORMULA, "formula"), (_ERROR, "error")):
-        for found in pattern.finditer(text):
+    """Most pieces hold nothing in doubt, which a look for a few bytes shows a hundred times faster than the patterns."""
+    for pattern, kind, signs in ((_FORMULA, "formula", (b"<f", b":f")), (_ERROR, "error", (b'"e"', b"'e'"))):
+        for found in pattern.finditer(text) if any(sign in text for sign in signs) else ():
             place = _PLACE.search(found[1])
             facts.doubt(int(place[2]) if place else 0, column_number(place[1].decode()) if place else 0, kind)
             if len(facts.doubtful) >= MAX_DOUBTFUL:

@@ -48,7 +48,7 @@ def in_order(table: list[Row], spelling: Spelling) -> list[Row]:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_every_table_comes_back_in_every_format(kind: str, data: st.DataObject, engine: DuckEngine) -> None:
     spelling = data.draw(spellings(kind, PACKAGES if kind != "database" else ("bare",)))
@@ -58,7 +58,7 @@ def test_every_table_comes_back_in_every_format(kind: str, data: st.DataObject, 
     assert typed(engine, read, spelling) == in_order(table, spelling)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=80, deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_damage_to_a_package_with_a_checksum_is_never_silent(data: st.DataObject, engine: DuckEngine) -> None:
     """Bytes changed, cut off, doubled or added: there is a finding, or the table is the one that was sent."""
@@ -84,7 +84,7 @@ def test_damage_to_a_package_with_a_checksum_is_never_silent(data: st.DataObject
         assert typed(engine, read, spelling) == in_order(table, spelling)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_a_trailer_notices_what_a_bare_file_lost(data: st.DataObject, engine: DuckEngine) -> None:
     """Without a checksum, a file cut off anywhere before its trailer's last digit is answered."""

@@ -11,14 +11,19 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from etl import deliveries
+from etl.intake.delivery import land
 from etl.intake.reader import read_delivery
 from etl.intake.strings import Strings
+from etl.settings import Settings
 from etl.vocabulary import ConfigurationError
-from tests.intake.making import NAMES, cells_of, make_feed, make_layout, make_zip, read_bytes, rules_of
+from etl.workspace import Workspace
+from tests.intake.making import DELIVERY, NAMES, cells_of, make_feed, make_layout, make_zip, read_bytes, rules_of
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="needs Debian's gnupg")
 
@@ -202,3 +207,23 @@ def test_a_fault_of_the_source_is_not_taken_for_the_suppliers(county: Ring, bank
 
     with pytest.raises(OSError, match="the disk is gone"):
         read_delivery(Failing(content), "x.gpg", OPENPGP, make_layout(), "d", keyring=county.home)
+
+
+def test_a_landed_package_is_opened_in_the_restricted_zone(county: Ring, bank: Ring, tmp_path: Path) -> None:
+    """The way of a delivery: dropped, landed sealed, read with the key ring of the home."""
+    settings = Settings.from_environment({"CREDITVILLAGE_HOME": str(tmp_path / "home")})
+    workspace = Workspace(settings)
+    dropped = tmp_path / "LOANS_202403.zip.gpg"
+    dropped.write_bytes(bank.encrypt(make_zip({"L_1of1.csv": BODY})))
+    settings.secrets.mkdir(parents=True, mode=0o700)
+    (settings.secrets / "gnupg").symlink_to(county.home)
+    landed = land(str(dropped), (), settings.landing, workspace.master_key_path, delivery_id=DELIVERY)
+    delivery = SimpleNamespace(
+        delivery_id=DELIVERY, name=dropped.name, sha256=landed.sha256, landed_path=str(landed.path),
+        wrapped_key=landed.wrapped_key,
+    )  # fmt: skip
+    feed = make_feed("openpgp", inside="zip", parts="numbered")
+    subject: Any = SimpleNamespace(delivery=delivery, feed=feed, layout=make_layout())
+    read = deliveries.read(workspace, subject)
+    assert cells_of(read, "_member", *NAMES) == [("L_1of1.csv", *row) for row in ROWS]
+    assert list((settings.restricted / "spill").iterdir()) == []
