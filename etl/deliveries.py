@@ -241,10 +241,13 @@ def _judged(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
             context=subject.context,
         )
     )
+    is_refused = "reject_file" in [action for _, action in macro]
+    if strings.rows_read == 0 and subject.feed.accept.empty == "refused" and not is_refused:
+        return _refused(subject, replace(strings, file_findings=[_no_rows(subject.delivery)]))
     shadow = {rule: hits for rule, hits in counts.items() if actions.get(rule) == "shadow"}
     shown = {rule: hits for rule, hits in counts.items() if rule not in shadow} | {rule: 1 for rule, _ in macro}
     return Verdict(
-        outcome=_outcome(subject, strings, shown, [action for _, action in macro]),
+        outcome=_outcome(shown, [action for _, action in macro]),
         rows_read=strings.rows_read,
         rows_rejected=rejected,
         counts_by_rule=shown,
@@ -255,9 +258,16 @@ def _judged(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
     )
 
 
-def _outcome(subject: Subject, strings: Strings, shown: Mapping[str, int], macro_actions: Sequence[str]) -> str:
-    is_refused_as_empty = strings.rows_read == 0 and subject.feed.accept.empty == "refused"
-    if "reject_file" in macro_actions or is_refused_as_empty:
+def _no_rows(delivery: Delivery) -> FileFinding:
+    """Why an empty file is refused where nothing else says so: a refusal without a reason is no answer."""
+    says = FILE_RULES["P124"]
+    return FileFinding(
+        "P124", delivery.name, says["zh"], says["en"], "请核对导出条件；确无数据时先与县里约定可报空文件"
+    )
+
+
+def _outcome(shown: Mapping[str, int], macro_actions: Sequence[str]) -> str:
+    if "reject_file" in macro_actions:
         return "rejected"
     return "accepted_with_warnings" if shown else "accepted"
 

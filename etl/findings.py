@@ -19,6 +19,7 @@ FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
     "P121": {"zh": "缺少尾行或尾行无法读取", "en": "the trailer is missing or cannot be read"},
     "P122": {"zh": "控制数与数据不符", "en": "a control count or total does not match"},
     "P123": {"zh": "工作表含需要推断的单元格", "en": "cells of the sheet whose value would have to be guessed"},
+    "P124": {"zh": "没有数据行", "en": "there are no rows"},
 }
 WRONG_FIELD_COUNT: Final = "P201"
 WRONG_FIELD_COUNT_SAYS: Final[Mapping[str, str]] = {
