@@ -7,6 +7,11 @@ ENV PYTHONUNBUFFERED=1 \
     AIRFLOW_HOME=/var/lib/creditvillage/airflow \
     PATH=/opt/creditvillage/.venv/bin:$PATH
 
+# gpg opens OpenPGP packages of banks
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gnupg \
+    && rm -rf /var/lib/apt/lists/*
+
 RUN useradd --system --uid 10001 --create-home creditvillage \
     && install -d -m 0700 -o creditvillage -g creditvillage /var/lib/creditvillage
 

@@ -129,8 +129,9 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
     if subject.feed.package == "sidecar":
         with open_landed(*where, part=1) as beside:
             sidecar = beside.read(_SIDECAR_BYTES)
-    with open_landed(*where) as file:
-        yield open_delivery(
+    with (
+        open_landed(*where) as file,
+        open_delivery(
             file,
             _member_name(subject),
             subject.feed,
@@ -138,7 +139,18 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
             delivery.delivery_id,
             sidecar=sidecar,
             sha256=delivery.sha256,
-        )
+            keyring=ws.settings.secrets / "gnupg",
+            scratch=_scratch(ws) if subject.feed.wrappings else None,
+        ) as opened,
+    ):
+        yield opened
+
+
+def _scratch(ws: Workspace) -> Path:
+    """Where packages are unpacked: in the restricted zone, under no name."""
+    folder = ws.settings.restricted / "spill"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 def _member_name(subject: Subject) -> str:
@@ -184,9 +196,12 @@ def judge(engine: DuckEngine, subject: Subject, strings: Strings, shadow_counts:
             context=subject.context,
         )
     )
+    is_refused = "reject_file" in [action for _, action in macro]
+    if strings.rows_read == 0 and subject.feed.accept.empty == "refused" and not is_refused:
+        return refused(subject, replace(strings, file_findings=[_no_rows(subject.delivery)]))
     shown = counts | {rule: 1 for rule, _ in macro}
     return Verdict(
-        outcome=_outcome(subject, strings, shown, [action for _, action in macro]),
+        outcome=_outcome(shown, [action for _, action in macro]),
         rows_read=strings.rows_read,
         rows_rejected=rejected,
         counts_by_rule=shown,
@@ -197,9 +212,16 @@ def judge(engine: DuckEngine, subject: Subject, strings: Strings, shadow_counts:
     )
 
 
-def _outcome(subject: Subject, strings: Strings, shown: Mapping[str, int], macro_actions: Sequence[str]) -> str:
-    is_refused_as_empty = strings.rows_read == 0 and subject.feed.accept.empty == "refused"
-    if "reject_file" in macro_actions or is_refused_as_empty:
+def _no_rows(delivery: Delivery) -> FileFinding:
+    """Why an empty file is refused where nothing else says so: a refusal without a reason is no answer."""
+    says = FILE_RULES["P124"]
+    return FileFinding(
+        "P124", delivery.name, says["zh"], says["en"], "请核对导出条件；确无数据时先与县里约定可报空文件"
+    )
+
+
+def _outcome(shown: Mapping[str, int], macro_actions: Sequence[str]) -> str:
+    if "reject_file" in macro_actions:
         return "rejected"
     return "accepted_with_warnings" if shown else "accepted"
 

@@ -26,8 +26,10 @@ from etl.contract import suite
 from etl.contract.casts import blank_free_columns, cast_select
 from etl.contract.model import Rule
 from etl.contract.predicates import (
+    DIGEST_COLUMNS,
     accepted_select,
     active_rules,
+    digests_select,
     findings_select,
     rejected_columns,
     rejected_select,
@@ -37,6 +39,7 @@ from etl.deliveries import Subject, Verdict, path_of
 from etl.engine.duck import FILE_CODEC, FILE_LEVEL, ROW_GROUP_ROWS, DuckEngine, identifier, literal
 from etl.intake.reader import Reading
 from etl.intake.strings import Strings, row_findings_table, strings_schema
+from etl.ledger.records import Delivery
 from etl.vocabulary import CreditVillageError
 from etl.workspace import Workspace
 
@@ -89,6 +92,64 @@ def _ahead(pieces: Iterator[pa.Table]) -> Generator[pa.Table, None, None]:
 
 
 @dataclass
+class _Caster:
+    """Turns pieces of strings into `typed` in the engine."""
+
+    engine: DuckEngine
+    ws: Workspace
+    subject: Subject
+    _statements: dict[frozenset[str], str] = field(default_factory=dict)
+
+    def cast(self, piece: pa.Table) -> None:
+        """Make `typed` from `strings`. What is the same in all rows is no column of the table but of a view over it."""
+        self.engine.register_arrow("strings", piece)
+        select = self._statement(blank_free_columns(piece))
+        if len(piece) == 0:
+            self.engine.run_model("typed_cells", select)
+            self.engine.run_view("typed", "SELECT * FROM typed_cells")
+            return
+        self.engine.run_model("typed_cells", f"SELECT * EXCLUDE (_delivery, _member) FROM ({select})")
+        same = ", ".join(f"{literal(piece[name][0].as_py())} AS {name}" for name in ("_delivery", "_member"))
+        self.engine.run_view("typed", f"SELECT {same}, * FROM typed_cells")
+
+    def _statement(self, blank_free: frozenset[str]) -> str:
+        """The statement for these columns, which are nearly always the same from piece to piece."""
+        if blank_free not in self._statements:
+            contract, layout, codes = self.subject.contract, self.subject.layout, self.ws.registry.codes
+            self._statements[blank_free] = cast_select(
+                contract, layout, codes, relation="strings", blank_free=blank_free
+            )
+        return self._statements[blank_free]
+
+
+def keep_digests(ws: Workspace, delivery: Delivery) -> Path:
+    """The restricted map from the tokens of identity digests to persons, of one delivery of the register.
+
+    A bank that delivers digests gets tokens of them at intake; which person each belongs to is known here alone. It is
+    made from the landed bytes when a month first needs it, so it does not matter who arrived first.
+    """
+    path = path_of(ws, "digests", delivery)
+    if path.exists():
+        return path
+    subject = deliveries.subject_of(ws, delivery)
+    with ws.engine() as engine, deliveries.reading(ws, subject) as reading:
+        caster = _Caster(engine, ws, subject)
+        make_empty(engine, "digests", DIGEST_COLUMNS)
+        for piece in reading.pieces(PIECE_ROWS):
+            caster.cast(piece)
+            engine.run_model("digests_here", digests_select(subject.contract), ws.token_key.params())
+            engine.con.execute("INSERT INTO digests SELECT * FROM digests_here")
+        engine.write_parquet("SELECT DISTINCT * FROM digests ORDER BY ALL", path)
+    return path
+
+
+def make_empty(engine: DuckEngine, name: str, columns: Mapping[str, str]) -> None:
+    """A table without rows, to insert into."""
+    listed = ", ".join(f"CAST(NULL AS {kind}) AS {identifier(column)}" for column, kind in columns.items())
+    engine.run_model(name, f"SELECT {listed} WHERE FALSE")
+
+
+@dataclass
 class _Work:
     """What a delivery leaves behind while its pieces go by."""
 
@@ -102,12 +163,12 @@ class _Work:
     second_counts: dict[str, int] = field(default_factory=dict)
     _accepted: pq.ParquetWriter | None = None
     _is_whole: bool = True
-    _casts: dict[frozenset[str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._unique = [rule for rule in self._rules if rule.kind == "unique"]
-        self._make_empty("findings", _FINDINGS)
-        self._make_empty("rejected_rows", rejected_columns(self.subject.contract))
+        self._caster = _Caster(self.engine, self.ws, self.subject)
+        make_empty(self.engine, "findings", _FINDINGS)
+        make_empty(self.engine, "rejected_rows", rejected_columns(self.subject.contract))
 
     @cached_property
     def _rules(self) -> list[Rule]:
@@ -121,10 +182,6 @@ class _Work:
     def _of_a_piece(self) -> str:
         return findings_select(self.subject.contract, self.subject.layout, context=self.subject.context, across=False)
 
-    def _make_empty(self, name: str, columns: Mapping[str, str]) -> None:
-        listed = ", ".join(f"CAST(NULL AS {kind}) AS {identifier(column)}" for column, kind in columns.items())
-        self.engine.run_model(name, f"SELECT {listed} WHERE FALSE")
-
     @property
     def _scratch(self) -> Path:
         path = path_of(self.ws, "accepted", self.subject.delivery)
@@ -135,7 +192,7 @@ class _Work:
     def take(self, piece: pa.Table, number: int, *, is_whole: bool) -> None:
         """Cast and check one piece, note what must last, and write what is accepted so far."""
         self._is_whole = is_whole
-        self._cast(piece)
+        self._caster.cast(piece)
         self.engine.run_model("found", self._of_the_whole if is_whole else self._of_a_piece)
         self._count_shadow()
         self.engine.con.execute("INSERT INTO findings SELECT * FROM found")
@@ -145,25 +202,6 @@ class _Work:
         if self.now is not None:
             self._ask_again(number)
         self._keep_piece()
-
-    def _cast(self, piece: pa.Table) -> None:
-        """Make `typed` from `strings`. What is the same in all rows is no column of the table but of a view over it."""
-        self.engine.register_arrow("strings", piece)
-        select = self._casting(blank_free_columns(piece))
-        if len(piece) == 0:
-            self.engine.run_model("typed_cells", select)
-            self.engine.run_view("typed", "SELECT * FROM typed_cells")
-            return
-        self.engine.run_model("typed_cells", f"SELECT * EXCLUDE (_delivery, _member) FROM ({select})")
-        same = ", ".join(f"{literal(piece[name][0].as_py())} AS {name}" for name in ("_delivery", "_member"))
-        self.engine.run_view("typed", f"SELECT {same}, * FROM typed_cells")
-
-    def _casting(self, blank_free: frozenset[str]) -> str:
-        """The statement for these columns, which are nearly always the same from piece to piece."""
-        if blank_free not in self._casts:
-            contract, layout, codes = self.subject.contract, self.subject.layout, self.ws.registry.codes
-            self._casts[blank_free] = cast_select(contract, layout, codes, relation="strings", blank_free=blank_free)
-        return self._casts[blank_free]
 
     def _count_shadow(self) -> None:
         """Findings of shadow rules are counted and forgotten: nobody is told, and a new rule may well hit every row."""

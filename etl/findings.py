@@ -16,6 +16,10 @@ FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
     "P107": {"zh": "文件无法读取", "en": "the file cannot be read"},
     "P109": {"zh": "该月份没有约定的格式", "en": "no layout is agreed for this month"},
     "P108": {"zh": "文件包不完整", "en": "the package is incomplete"},
+    "P121": {"zh": "缺少尾行或尾行无法读取", "en": "the trailer is missing or cannot be read"},
+    "P122": {"zh": "控制数与数据不符", "en": "a control count or total does not match"},
+    "P123": {"zh": "工作表含需要推断的单元格", "en": "cells of the sheet whose value would have to be guessed"},
+    "P124": {"zh": "没有数据行", "en": "there are no rows"},
 }
 WRONG_FIELD_COUNT: Final = "P201"
 WRONG_FIELD_COUNT_SAYS: Final[Mapping[str, str]] = {

@@ -15,6 +15,7 @@ from datetime import datetime
 RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 RESIDENT_CHECKS = "10X98765432"
 RESIDENT_FORM = "[1-9][0-9]{5}(18|19|20)[0-9]{9}[0-9X]"
+ID_DIGEST_FORM = "[0-9A-F]{32}"
 _RESIDENT = re.compile(RESIDENT_FORM)
 _USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
@@ -74,6 +75,16 @@ def resident_id_sql(expression: str, digits: str | None = None) -> str:
         f"WHEN try_strptime(substr({expression}, 7, 8), '%Y%m%d') IS NULL THEN FALSE "
         f"ELSE substr('{RESIDENT_CHECKS}', {remainder} + 1, 1) = substr({expression}, 18, 1) END"
     )
+
+
+def id_digest_sql(expression: str) -> str:
+    """The digest that stands for a normalised identity number where a bank delivers none: MD5, upper-case hexadecimal."""
+    return f"upper(md5({expression}))"
+
+
+def id_digest_is_valid_sql(expression: str) -> str:
+    """Whether a text has the form of such a digest, as DuckDB SQL; NULL stays NULL."""
+    return f"regexp_full_match({expression}, '{ID_DIGEST_FORM}')"
 
 
 def uscc_is_valid(text: str) -> bool:

@@ -19,11 +19,19 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from etl.contract import suite
-from etl.contract.predicates import accepted_columns, keys_columns, rejected_columns
+from etl.contract.predicates import (
+    DIGEST_COLUMNS,
+    accepted_columns,
+    keys_columns,
+    person_tokens,
+    rejected_columns,
+    without_digests_select,
+)
 from etl.deliveries import path_of
 from etl.engine.base import Content
 from etl.engine.duck import DuckEngine
 from etl.engine.models import Model, order, wrap
+from etl.examination import keep_digests
 from etl.grading.plan import Statement, grading_plan
 from etl.grading.policy import Policies, load_policies
 from etl.intake.calendar import WorkCalendar, load_calendar, punctuality
@@ -38,6 +46,7 @@ from etl.vocabulary import ConfigurationError, DataError
 from etl.workspace import Workspace
 
 HISTORY_MONTHS = 11
+REGISTER = "members"
 _LAYERS = ("core", "features", "indicators", "marts", "audit")
 
 
@@ -254,7 +263,31 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
             f"{dataset}, {inputs.period}: {kind} rows of {lost[0].stem} are gone from the restricted zone",
             "restore them from the backup; a missing file is not an empty one",
         )
-    engine.register_parquet(f"{kind}_{dataset}", paths, held)
+    persons = person_tokens(contract) if kind != "keys" and _has_digests(inputs, dataset) else []
+    given = f"{kind}_{dataset}__given" if persons else f"{kind}_{dataset}"
+    engine.register_parquet(given, paths, held)
+    if persons:
+        digests = f"{kind}_{dataset}__digests"
+        engine.register_parquet(digests, _digests(inputs), DIGEST_COLUMNS)
+        distinct = f"(SELECT DISTINCT digest_key, person_key FROM {digests})"
+        select = without_digests_select(list(held), persons, relation=given, digests=distinct)
+        engine.run_view(f"{kind}_{dataset}", select)
+
+
+def _has_digests(inputs: MonthInputs, dataset: str) -> bool:
+    """Whether banks deliver the dataset and some bank's identity numbers are digests."""
+    registry = inputs.ws.registry
+    return registry.takes_id_digests and any(dataset in bank.feeds for bank in registry.banks.values())
+
+
+def _digests(inputs: MonthInputs) -> list[Path]:
+    """Digest maps of the register as it was known up to this month."""
+    ws, month, found = inputs.ws, inputs.ws.registry.county.first_period, []
+    while month <= inputs.period:
+        register = [one for one in ws.ledger.in_force(str(month)) if one.dataset == REGISTER]
+        found += [keep_digests(ws, delivery) for delivery in register]
+        month = month.next()
+    return found
 
 
 def _key_column(inputs: MonthInputs, dataset: str) -> str:

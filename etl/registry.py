@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from etl.period import Period
 from etl.vocabulary import ConfigurationError
@@ -36,6 +36,18 @@ def _size(value: object) -> int:
     if not found:
         raise ValueError("write a size such as 200MB or 2GB")
     return int(found[1]) * _SIZES.get(found[2] or "", 1)
+
+
+def _delimiter(value: str) -> str:
+    if len(value) != 1 or not value.isascii() or value in "\r\n\0":
+        raise ValueError(
+            f"a delimiter is one ASCII character, not {value!r} — agree on one with the bank, such as '|' or \"\\t\""
+        )
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
 PeriodField = Annotated[Period, BeforeValidator(_period)]
@@ -110,20 +122,50 @@ class Accept(Strict):
     empty: Literal["refused", "accepted"] = "refused"
 
 
+class Trailer(Strict):
+    """The last line of a file that is no row but a control: how many rows there are, and what columns add up to.
+
+    It is known by `marker`, its first cell that is not empty. `rows` and `totals` (canonical column to place) name the
+    1-based cell with the count and with each total, in the unit of the delivered column. In a fixed-width file its
+    cells have `widths` (bytes) of their own.
+    """
+
+    marker: str = Field(min_length=1)
+    rows: int | None = Field(default=None, ge=1)
+    totals: dict[str, Annotated[int, Field(ge=1)]] = {}
+    widths: list[Annotated[int, Field(ge=1)]] = []
+
+    @model_validator(mode="after")
+    def _controls_something(self) -> Trailer:
+        if self.rows is None and not self.totals:
+            raise ValueError("a trailer without rows and totals controls nothing — say which cell holds which")
+        return self
+
+
 class Layout(Strict):
-    """How the bytes of one feed are laid out from a month on."""
+    """How the bytes of one feed are laid out from a month on.
+
+    A fixed-width file has `widths`, one for each column, in bytes of its encoding; `padding` is taken off both ends of
+    a cell, and off the columns of `zero_padded` also their leading zeros. UTF-16 states its byte order by its mark.
+    `id_form` is the feed's unless the layout has one of its own.
+    """
 
     from_: PeriodField = Field(alias="from")
     match: str = "*"
-    format: Literal["delimited", "workbook", "json_lines", "database"]
-    encoding: Literal["utf-8", "gb18030"] = "utf-8"
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    format: Literal["delimited", "fixed_width", "workbook", "json_lines", "database"]
+    encoding: Literal["utf-8", "utf-16", "gb18030"] = "utf-8"
+    delimiter: Annotated[str, AfterValidator(_delimiter)] = ","
     quote: str = '"'
+    widths: list[Annotated[int, Field(ge=1, le=65_535)]] = []
+    padding: str = Field(default=" ", min_length=1, max_length=1)
+    zero_padded: list[str] = []
+    trailer: Trailer | None = None
     header: bool = True
     sheet: str | None = None
     header_row: int = Field(default=1, ge=1)
     columns: list[str] | dict[str, str]
     ignore: list[str] = []
+    id_form: Literal["plain", "md5"] | None = None
     nulls: list[str] = [""]
     dates: str = "%Y-%m-%d"
     units: dict[str, Literal["yuan", "10k_yuan", "percent", "fraction"]] = {}
@@ -134,6 +176,15 @@ class Layout(Strict):
     def _quote_is_one_character(self) -> Layout:
         if self.quote != "none" and len(self.quote) != 1:
             raise ValueError("quote must be one character or none")
+        if self.quote == self.delimiter or not self.quote.isascii() or self.quote in "\r\n\0":
+            raise ValueError("quote must be an ASCII character other than the delimiter — write '\"' or none")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_format(self) -> Layout:
+        problem = _misfit(self)
+        if problem:
+            raise ValueError(problem)
         return self
 
     @cached_property
@@ -148,18 +199,88 @@ class Layout(Strict):
         return (*delivered, *(name for name in self.defaults if name not in delivered))
 
 
+def _misfit(layout: Layout) -> str | None:
+    """What of a layout contradicts itself or does not go with its format (problem — mend), or None."""
+    delivered = [name for source, name in layout.source_to_canonical.items() if source not in layout.ignore]
+    twice = next((name for name in delivered if delivered.count(name) > 1), None)
+    both = next((name for name in layout.defaults if name in delivered), None)
+    if twice or both:
+        problem = f"two columns fill {twice}" if twice else f"defaults fills {both}, which is delivered"
+        return f"{problem} — name one of them under ignore, or remove it"
+    if layout.format == "fixed_width":
+        return _fixed_width_misfit(layout) or _trailer_misfit(layout)
+    if layout.widths or layout.zero_padded:
+        return f"widths and zero_padded are for fixed_width, not {layout.format} — remove them or correct format"
+    return _trailer_misfit(layout)
+
+
+def _fixed_width_misfit(layout: Layout) -> str | None:
+    count, places = len(layout.source_to_canonical), len(layout.widths)
+    strange = [name for name in layout.zero_padded if name not in layout.canonical]
+    if places != count:
+        return f"widths has {places} entries for {count} columns — give every column its width in bytes"
+    if layout.header:
+        return "a fixed-width file has no header line — write header: false"
+    if layout.encoding == "utf-16":
+        return "widths count bytes of utf-8 or gb18030 — agree on one of them with the bank"
+    return f"zero_padded names {strange[0]}, which is no column — correct the name" if strange else None
+
+
+def _trailer_misfit(layout: Layout) -> str | None:
+    trailer = layout.trailer
+    if trailer is None:
+        return None
+    if layout.format in ("json_lines", "database"):
+        return f"trailer is not for {layout.format} — remove it"
+    strange = [name for name in trailer.totals if name not in layout.canonical or name in layout.defaults]
+    if strange:
+        return f"trailer.totals names {strange[0]}, which is no delivered column — correct the name"
+    if bool(trailer.widths) != (layout.format == "fixed_width"):
+        return "trailer.widths are for fixed_width, and needed there — give each cell of the trailer its width"
+    beyond = [place for place in (trailer.rows or 1, *trailer.totals.values()) if place > len(trailer.widths)]
+    return f"trailer has no cell {beyond[0]} — correct rows or totals" if trailer.widths and beyond else None
+
+
 class Feed(Strict):
-    """One dataset of one supplier."""
+    """One dataset of one supplier.
+
+    `package` is what arrives; `inside` what is wrapped in it, from outside in (`package: openpgp, inside: [gzip]`).
+    `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them); any.
+    `signer` is the fingerprint of the OpenPGP key that must have signed. With `id_form: md5` identity numbers come as the
+    MD5 of the number (18 characters, X in upper case), in hexadecimal, and are joined inside the restricted zone.
+    """
 
     files: str | None = None
-    package: Literal["pboc", "flag", "sidecar", "bare"] = "bare"
+    package: Literal["pboc", "flag", "sidecar", "bare", "gzip", "zip", "openpgp"] = "bare"
+    inside: Annotated[list[Literal["gzip", "zip", "pboc", "openpgp"]], BeforeValidator(_as_list)] = []
+    parts: Literal["one", "numbered", "any"] = "one"
+    signer: str | None = Field(default=None, pattern=r"^(?:[0-9A-F]{40}|[0-9A-F]{64})$")
     relation: str | None = None
     key: str | None = None
     changed_at: str | None = None
     provides: list[str]
-    id_form: Literal["plain"] = "plain"
+    id_form: Literal["plain", "md5"] = "plain"
     accept: Accept
     layouts: list[Layout] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_unambiguous(self) -> Feed:
+        if any(kind in ("zip", "pboc") for kind in self.wrappings[:-1]):
+            raise ValueError("inside: nothing is opened inside a zip — make zip or pboc the last")
+        stated = [(layout.from_, layout.match) for layout in self.layouts]
+        twice = next((from_ for from_, match in stated if stated.count((from_, match)) > 1), None)
+        if twice:
+            raise ValueError(f"layouts: two begin in {twice} — give one another month, or each its own match")
+        if self.signer and "openpgp" not in self.wrappings:
+            raise ValueError("signer: only an openpgp package is signed — remove it, or write package: openpgp")
+        if self.parts != "one" and "zip" not in self.wrappings:
+            raise ValueError("parts: only a zip has several — remove it, or write package: zip")
+        return self
+
+    @property
+    def wrappings(self) -> tuple[str, ...]:
+        """What has to be opened to come to the data, from outside in; a flag or sidecar lies beside and wraps nothing."""
+        return tuple(kind for kind in (self.package, *self.inside) if kind not in ("bare", "flag", "sidecar"))
 
     def layout_for(self, period: Period, file_name: str) -> Layout:
         """The newest layout in force for the period whose `match` fits; raises LookupError when there is none."""
@@ -168,7 +289,8 @@ class Feed(Strict):
         ]
         if not fitting:
             raise LookupError(f"no layout is in force for {period}")
-        return max(fitting, key=lambda layout: layout.from_)
+        newest = max(fitting, key=lambda layout: layout.from_)
+        return newest if newest.id_form else newest.model_copy(update={"id_form": self.id_form})
 
 
 class Supplier(Strict):
@@ -282,6 +404,12 @@ class Registry:
             and (place.valid_to_on is None or place.valid_to_on >= period.start)
         ]
 
+    @property
+    def takes_id_digests(self) -> bool:
+        """Whether some bank delivers identity numbers as MD5, so that the register's have to be at hand as such."""
+        feeds = [feed for bank in self.banks.values() for feed in bank.feeds.values()]
+        return any("md5" in (feed.id_form, *(layout.id_form for layout in feed.layouts)) for feed in feeds)
+
     def suppliers_of(self, source: Source) -> list[str]:
         return self.towns() if source.suppliers == "towns" else [source.code]
 
@@ -351,9 +479,10 @@ def configuration_error(error: ValidationError, path: Path) -> ConfigurationErro
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     mends = {"extra_forbidden": "remove the key or correct its spelling", "missing": "add the key"}
-    problem = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"], first["msg"])
+    said, _, own_mend = first["msg"].removeprefix("Value error, ").partition(" — ")
+    problem = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"], said)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return ConfigurationError(path, key, problem + more, mends.get(first["type"], "correct the value"))
+    return ConfigurationError(path, key, problem + more, own_mend or mends.get(first["type"], "correct the value"))
 
 
 def overlay_files(folders: Sequence[Path], pattern: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from etl.period import Period
-from etl.registry import SecondOpinion, load_registry
+from etl.registry import Feed, SecondOpinion, load_registry
 from etl.settings import PROJECT_ROOT, Settings
 from etl.vocabulary import ConfigurationError
 
@@ -100,3 +101,90 @@ def test_the_second_opinion_is_asked_of_the_same_share_whoever_asks() -> None:
     assert SecondOpinion().is_wanted("d1", 500_000_000)
     assert not SecondOpinion().is_wanted("d1", 500_000_001)
     assert not SecondOpinion(share_pct=0).is_wanted("d1", 1)
+
+
+LAYOUT = {"from": "2024-01", "format": "delimited", "codes": "pboc", "columns": ["loan_no", "balance_yuan"]}
+FIXED = {**LAYOUT, "format": "fixed_width", "header": False, "widths": [4, 8]}
+FEED = {"files": "x*.csv", "provides": [], "accept": {"rows": {"min": 0}, "max_rejected_share": 1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"delimiter": "|@|"}, "delimiter: a delimiter is one ASCII character, not '|@|' — agree on one with the bank"),
+        ({"delimiter": "，"}, "delimiter: a delimiter is one ASCII character"),
+        ({"delimiter": "\n"}, "delimiter: a delimiter is one ASCII character"),
+        ({"delimiter": "|", "quote": "|"}, "quote must be an ASCII character other than the delimiter"),
+        ({"encoding": "gbk"}, "encoding"),
+        ({"widths": [4, 8]}, "widths and zero_padded are for fixed_width, not delimited"),
+        ({**FIXED, "widths": [4]}, "widths has 1 entries for 2 columns — give every column its width in bytes"),
+        ({**FIXED, "widths": [4, 0]}, "widths.1"),
+        ({**FIXED, "header": True}, "a fixed-width file has no header line — write header: false"),
+        ({**FIXED, "encoding": "utf-16"}, "widths count bytes of utf-8 or gb18030"),
+        ({**FIXED, "zero_padded": ["amount"]}, "zero_padded names amount, which is no column"),
+        ({"trailer": {"marker": "T"}}, "trailer: a trailer without rows and totals controls nothing"),
+        ({"trailer": {"marker": "T", "totals": {"amount": 2}}}, "trailer.totals names amount, which is no delivered"),
+        ({"trailer": {"marker": "T", "rows": 2, "widths": [1, 8]}}, "trailer.widths are for fixed_width"),
+        ({**FIXED, "trailer": {"marker": "T", "rows": 2}}, "trailer.widths are for fixed_width, and needed there"),
+        ({**FIXED, "trailer": {"marker": "T", "rows": 3, "widths": [1, 8]}}, "trailer has no cell 3"),
+        ({"format": "json_lines", "trailer": {"marker": "T", "rows": 2}}, "trailer is not for json_lines"),
+        ({"columns": {"a": "loan_no", "b": "loan_no"}}, "two columns fill loan_no — name one of them under ignore"),
+        ({"defaults": {"loan_no": "1"}}, "defaults fills loan_no, which is delivered"),
+    ],
+)
+def test_a_layout_that_contradicts_itself_is_refused_in_one_line(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    overlay = changed_bank(tmp_path, feeds={"loans": {**FEED, "layouts": [{**LAYOUT, **changes}]}})
+    with pytest.raises(ConfigurationError) as caught:
+        load_registry([overlay, CONFIG])
+    message = str(caught.value)
+    assert "qinghe_rcb.yml: feeds.loans.layouts.0" in message
+    assert said in message and " — " in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"package": "zip", "inside": "gzip"}, "inside: nothing is opened inside a zip — make zip or pboc the last"),
+        ({"package": "rar"}, "package"),
+        ({"signer": "A" * 40}, "signer: only an openpgp package is signed"),
+        ({"package": "openpgp", "signer": "county@example"}, "signer"),
+        ({"package": "gzip", "parts": "numbered"}, "parts: only a zip has several"),
+        ({"layouts": [LAYOUT, LAYOUT]}, "layouts: two begin in 2024-01 — give one another month"),
+    ],
+)
+def test_a_feed_that_cannot_be_opened_is_refused_in_one_line(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    overlay = changed_bank(tmp_path, feeds={"loans": {**FEED, "layouts": [LAYOUT], **changes}})
+    with pytest.raises(ConfigurationError, match=re.escape(said)) as caught:
+        load_registry([overlay, CONFIG])
+    assert "qinghe_rcb.yml: feeds.loans" in str(caught.value) and " — " in str(caught.value)
+
+
+def test_wrappings_are_opened_from_outside_in() -> None:
+    def wrappings(**changes: object) -> tuple[str, ...]:
+        return Feed.model_validate({**FEED, "layouts": [LAYOUT], **changes}).wrappings
+
+    assert wrappings() == wrappings(package="flag") == ()
+    assert wrappings(package="sidecar", inside=["openpgp", "zip"]) == ("openpgp", "zip")
+    assert wrappings(package="openpgp", inside="gzip") == ("openpgp", "gzip")
+
+
+def test_the_newest_layout_in_force_whose_name_fits_is_the_layout() -> None:
+    layouts = [
+        {**LAYOUT, "from": "2024-01", "match": "*.csv"},
+        {**LAYOUT, "from": "2024-03", "match": "*.csv", "delimiter": ";"},
+        {**LAYOUT, "from": "2024-02", "match": "*.txt", "delimiter": "|"},
+    ]
+    feed = Feed.model_validate({**FEED, "layouts": layouts})
+
+    def delimiter(period: str, name: str) -> str:
+        return feed.layout_for(Period.parse(period), name).delimiter
+
+    assert [delimiter(period, "x.csv") for period in ("2024-01", "2024-02", "2024-03", "2025-01")] == [*",,;;"]
+    assert delimiter("2024-02", "x.txt") == delimiter("2024-12", "x.txt") == "|"
+    for period, name in (("2023-12", "x.csv"), ("2024-01", "x.txt"), ("2024-03", "x.dat")):
+        with pytest.raises(LookupError):
+            delimiter(period, name)

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.console import Console
 
 from etl.cli import tables
-from etl.registry import load_registry
+from etl.registry import Source, Supplier, load_registry
 from etl.settings import Settings
 from etl.vocabulary import CreditVillageError
 
@@ -53,6 +53,10 @@ def _configuration(settings: Settings) -> tuple[str, bool, str]:
         registry = load_registry(settings.config)
     except CreditVillageError as error:
         return "config", False, str(error)
+    owners: list[Supplier | Source] = [*registry.banks.values(), *registry.sources.values()]
+    feeds = [feed for owner in owners for feed in owner.feeds.values()]
+    if any("openpgp" in feed.wrappings for feed in feeds) and shutil.which("gpg") is None:
+        return "config", False, "a bank delivers OpenPGP packages: install Debian's gnupg"
     return (
         "config",
         True,

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from etl.contract.language import RAW, VALID, quote, text_sql
 from etl.contract.model import Column, Contract
-from etl.identifiers import resident_id_sql
+from etl.identifiers import id_digest_is_valid_sql, resident_id_sql
 from etl.registry import CodeLists, Layout
 from etl.vocabulary import ConfigurationError
 
@@ -51,14 +51,17 @@ def cast_select(
     rows, checked = ", ".join(ROW_COLUMNS), [column.name for column in contract.delivered if column.is_validated]
     return (
         f"WITH cells AS (SELECT {rows}, {', '.join(cells)} FROM {relation}),\n"
-        f"converted AS (SELECT {rows},\n  " + ",\n  ".join(typed) + "\nFROM cells)\n" + _with_checks(checked)
+        f"converted AS (SELECT {rows},\n  " + ",\n  ".join(typed) + "\nFROM cells)\n" + _with_checks(checked, layout)
     )
 
 
-def _with_checks(checked: Sequence[str]) -> str:
-    """The converted columns, and for each identity column with a check whether it holds."""
+def _with_checks(checked: Sequence[str], layout: Layout) -> str:
+    """The converted columns, and for each identity column with a check whether it holds (of a digest: its form)."""
     if not checked:
         return "SELECT * FROM converted"
+    if layout.id_form == "md5":
+        forms = "".join(f", {id_digest_is_valid_sql(quote(c))} AS {quote(c + VALID)}" for c in checked)
+        return f"SELECT *{forms} FROM converted"
     numbers = "".join(f", TRY_CAST(substr({quote(c)}, 1, 17) AS BIGINT) AS {quote(c + _DIGITS)}" for c in checked)
     valid = "".join(f", {resident_id_sql(quote(c), quote(c + _DIGITS))} AS {quote(c + VALID)}" for c in checked)
     hidden = ", ".join(quote(c + _DIGITS) for c in checked)
@@ -150,6 +153,8 @@ def _typed_sql(column: Column, raw: str, layout: Layout, codes: CodeLists) -> st
         return f"CASE WHEN regexp_matches({raw}, {pattern}) THEN TRY_CAST({raw} AS {staged_type(column)}) END"
     if column.type == "boolean":
         return _coded_sql(column, raw, {**dict.fromkeys(_TRUE, "true"), **dict.fromkeys(_FALSE, "false")})
+    if column.is_validated and layout.id_form == "md5":
+        return f"upper({raw})"
     return f"replace({raw}, 'x', 'X')" if column.is_validated else raw  # normalise_id of a trimmed cell
 
 

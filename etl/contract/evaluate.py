@@ -361,7 +361,14 @@ def _is_date(cell: str, form: str) -> bool:
     return moment.year >= 1000 and moment.strftime(form) == cell
 
 
+def _id_digest_is_valid(value: Value) -> Value:
+    text = value.data.str
+    is_form = (text.len() == 32) & text.fullmatch("[0-9A-F]*")
+    return Value("truth", is_form.fillna(False).to_numpy(dtype=bool), value.known)
+
+
 _FUNCTIONS: Mapping[str, Callable[[Value], Value]] = {
+    "id_digest_is_valid": _id_digest_is_valid,
     "resident_id_is_valid": _resident_id_is_valid,
     "resident_id_birth_on": _resident_id_birth_on,
     "resident_id_sex": _resident_id_sex,

@@ -93,7 +93,8 @@ def _expectation(given: _Delivery, rule: Rule) -> tuple[str, dict[str, Any]]:
         return "expect_column_values_to_match_regex", {"column": column.name, "regex": str(column.facts.pattern)}
     if rule.kind == "unique":
         return "expect_column_values_to_be_unique", {"column": column.name}
-    return _condition(given, rule, language.bind(rule.tree, given.context))
+    tree = language.of_digests(rule.tree) if given.layout.id_form == "md5" else rule.tree
+    return _condition(given, rule, language.bind(tree, given.context))
 
 
 def _readable(column: Column, layout: Layout) -> tuple[str, dict[str, Any]]:

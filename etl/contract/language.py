@@ -17,7 +17,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from etl.contract.context import DELIVERY_FACTS, LISTS, SCALARS, Context
-from etl.identifiers import resident_id_sql
+from etl.identifiers import id_digest_is_valid_sql, resident_id_sql
 
 DIALECT = "duckdb"
 RAW = "__raw"
@@ -42,6 +42,7 @@ def _sex_sql(value: str) -> str:
 
 
 FUNCTIONS: Mapping[str, Callable[[str], str]] = {
+    "id_digest_is_valid": id_digest_is_valid_sql,
     "resident_id_is_valid": resident_id_sql,
     "resident_id_birth_on": _birth_sql,
     "resident_id_sex": _sex_sql,
@@ -101,6 +102,17 @@ def text_sql(value: str) -> str:
 def bind(tree: exp.Expr, context: Context) -> exp.Expr:
     """A copy of the tree in which the names of the context are literals."""
     return tree.transform(lambda node: _bound(node, context))
+
+
+def of_digests(tree: exp.Expr) -> exp.Expr:
+    """A copy of the tree for identity numbers that come as digests: only their form can be checked."""
+    return tree.transform(_of_digest)
+
+
+def _of_digest(node: exp.Expr) -> exp.Expr:
+    if isinstance(node, exp.Anonymous) and str(node.this).lower() == "resident_id_is_valid":
+        return exp.Anonymous(this="id_digest_is_valid", expressions=node.expressions)
+    return node
 
 
 def bind_facts(tree: exp.Expr, facts: Mapping[str, Literal]) -> exp.Expr:

@@ -15,22 +15,27 @@ from etl.contract.casts import duckdb_type, staged_type
 from etl.contract.context import Context
 from etl.contract.language import quote, text_sql
 from etl.contract.model import Column, Contract, Rule, Token
+from etl.identifiers import id_digest_sql
 from etl.registry import Accept, Layout
 from etl.tokens import token_sql
 
 __all__ = [
+    "DIGEST_COLUMNS",
     "Context",
     "accepted_columns",
     "accepted_select",
     "active_rules",
+    "digests_select",
     "findings_select",
     "keys_columns",
     "keys_select",
     "macro_select",
+    "person_tokens",
     "rejected_columns",
     "rejected_select",
     "unchecked_rules",
     "unique_select",
+    "without_digests_select",
 ]
 
 _ORIGIN = {"_delivery": "VARCHAR", "_member": "VARCHAR", "_row": "BIGINT"}
@@ -38,16 +43,19 @@ _ORIGIN = {"_delivery": "VARCHAR", "_member": "VARCHAR", "_row": "BIGINT"}
 
 def active_rules(contract: Contract, layout: Layout, context: Context) -> list[Rule]:
     """Row rules that are in force in the month and whose columns the layout delivers."""
-    present = set(layout.canonical)
-    return [
-        rule for rule in contract.row_rules if rule.applies_in(context.period_start) and present >= set(rule.columns)
-    ]
+    hidden = set(unchecked_rules(contract, layout))
+    return [rule for rule in contract.row_rules if rule.applies_in(context.period_start) and rule.id not in hidden]
 
 
 def unchecked_rules(contract: Contract, layout: Layout) -> list[str]:
-    """Ids of row rules that cannot run because the layout lacks a column they need."""
+    """Ids of row rules that cannot run: the layout lacks a column they need, or has only the digest of what they read."""
     present = set(layout.canonical)
-    return [rule.id for rule in contract.row_rules if not present >= set(rule.columns)]
+    digests = {c.name for c in contract.delivered if c.is_validated} if layout.id_form == "md5" else set()
+    return [
+        rule.id
+        for rule in contract.row_rules
+        if not present >= set(rule.columns) or (rule.kind == "check" and digests & set(rule.columns))
+    ]
 
 
 def findings_select(
@@ -193,6 +201,38 @@ def _key_token(contract: Contract, key_column: str) -> Token:
     if token is None:
         raise KeyError(f"{contract.table}.{key_column} has no token")
     return token
+
+
+DIGEST_COLUMNS: Mapping[str, str] = {"digest_key": "VARCHAR", "person_key": "VARCHAR"}
+
+
+def digests_select(contract: Contract, *, relation: str = "typed") -> str:
+    """SQL giving DIGESTS: for each valid identity number of the register the token a bank's digest of it gets, and its own.
+
+    Needs the token parameters. No digest is kept, only tokens.
+    """
+    column = next(c for c in contract.delivered if c.is_validated and c.facts.unique and c.token is not None)
+    name, valid = quote(column.name), quote(column.name + language.VALID)
+    domain = str(column.token.domain if column.token else "")
+    digest, person = token_sql(domain, id_digest_sql(name)), token_sql(domain, name)
+    return f"SELECT DISTINCT {digest} AS digest_key, {person} AS person_key FROM {relation} WHERE {valid} ORDER BY 1"
+
+
+def person_tokens(contract: Contract) -> list[str]:
+    """The tokens of a delivered table that stand for persons named by an identity number."""
+    return [c.token.name for c in contract.delivered if c.token is not None and c.is_validated]
+
+
+def without_digests_select(columns: Sequence[str], persons: Sequence[str], *, relation: str, digests: str) -> str:
+    """SQL giving a relation with the persons that digests stand for; a digest of nobody on the register stays as it is."""
+    items = [
+        f"coalesce(of_{name}.person_key, given.{quote(name)}) AS {quote(name)}"
+        if name in persons
+        else f"given.{quote(name)}"
+        for name in columns
+    ]
+    joins = [f"LEFT JOIN {digests} AS of_{name} ON of_{name}.digest_key = given.{quote(name)}" for name in persons]
+    return f"SELECT {', '.join(items)} FROM {relation} AS given " + " ".join(joins)
 
 
 def macro_select(contract: Contract, accept: Accept, *, rows_read: int, rows_rejected: int, context: Context) -> str:

@@ -1,7 +1,7 @@
 """Find what lies complete in the drop zones: one code path for any fsspec address, and no half-written file taken.
 
 How a file shows that it is complete depends on its feed's `package`: an `.ok` flag or a `.sha256` sidecar beside it;
-else the quiet period (size and time unchanged over two scans), for a PBoC zip also a readable central directory. Files
+else the quiet period (size and time unchanged over two scans), for a zip also a readable central directory. Files
 that no pattern fits are handed back with the reason: every file gets an answer.
 """
 
@@ -358,7 +358,11 @@ def _why_wait(
         return None if companion and companion.is_regular else f"{feed.package}_missing"
     if not patience.is_quiet(listed, seen, now):
         return "growing"
-    if feed.package != "pboc" or _zip_is_complete(listed.address) or patience.gives_up_on_zip(listed, seen, now):
+    if (
+        feed.package not in ("pboc", "zip")
+        or _zip_is_complete(listed.address)
+        or patience.gives_up_on_zip(listed, seen, now)
+    ):
         return None
     return "incomplete_zip"
 

@@ -15,12 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.intake.package import BROKEN_ZIP, READ_BYTES, MeteredStream
+from etl.intake.package import BROKEN_ZIP, READ_BYTES, MeteredStream, TooMuchError
 from etl.intake.strings import UnreadableError, broken
+from etl.intake.trailer import TailCut
 from etl.registry import Layout
 
-_UTF8_MARK: Final = b"\xef\xbb\xbf"
+_UTF8_MARK: Final = codecs.BOM_UTF8
 _GB18030_MARK: Final = b"\x84\x31\x95\x33"
+_MARKS: Final = {"utf-8": _UTF8_MARK, "gb18030": _GB18030_MARK}
+_UTF16_MARKS: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _LINE_END: Final = "\n"
 _LINE_FEED: Final = 10
 _RETURN: Final = 13
@@ -37,6 +40,8 @@ class Decoding(Protocol):
 
     def column(self, column: pa.StringArray) -> pa.StringArray: ...
 
+    def line_ends(self, raw: bytes) -> int: ...
+
 
 class WholeText:
     """Decodes block by block before parsing. Raises UnicodeError in `feed`."""
@@ -47,6 +52,8 @@ class WholeText:
         self._is_start = True
 
     def feed(self, raw: bytes, *, is_last: bool) -> bytes:
+        if self._is_start and raw:
+            refuse_foreign_mark(raw, self.encoding)
         text = self._decoder.decode(raw, is_last)
         octets = raw if self.encoding == "utf-8" else text.encode("utf-8")
         if self._is_start and octets:
@@ -59,6 +66,44 @@ class WholeText:
     def column(self, column: pa.StringArray) -> pa.StringArray:
         return column
 
+    def line_ends(self, raw: bytes) -> int:
+        return raw.count(b"\n")
+
+
+class Utf16Text:
+    """Decodes UTF-16 whose byte order its mark states; without the mark nothing is read. Raises UnicodeError in `feed`."""
+
+    encoding = "utf-16"
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._order = ""
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    def feed(self, raw: bytes, *, is_last: bool) -> bytes:
+        if self._decoder is None:
+            self._head += raw
+            if not self._head or (len(self._head) < 2 and not is_last):
+                return b""
+            raw = self._without_mark(self._head)
+            self._decoder = codecs.getincrementaldecoder(self._order)("strict")
+        return self._decoder.decode(raw, is_last).encode("utf-8")
+
+    def _without_mark(self, head: bytes) -> bytes:
+        self._order = _UTF16_MARKS.get(head[:2], "")
+        if not self._order:
+            raise UnicodeDecodeError("utf-16", head, 0, min(2, len(head)), "no byte order mark")
+        return head[2:]
+
+    def cell(self, text: str, errors: str = "strict") -> str:
+        return text
+
+    def column(self, column: pa.StringArray) -> pa.StringArray:
+        return column
+
+    def line_ends(self, raw: bytes) -> int:
+        return raw.decode(self._order, "ignore").count("\n") if self._order else 0
+
 
 class SplitBytes:
     """Lets GB18030 bytes travel as Latin-1 characters and decodes cells. Raises UnicodeError in `cell` and `column`."""
@@ -70,6 +115,7 @@ class SplitBytes:
 
     def feed(self, raw: bytes, *, is_last: bool) -> bytes:
         if self._is_start and raw:
+            refuse_foreign_mark(raw, self.encoding)
             raw, self._is_start = raw.removeprefix(_GB18030_MARK), False
         return raw if raw.isascii() else raw.decode("latin-1").encode("utf-8")
 
@@ -81,6 +127,9 @@ class SplitBytes:
             return column
         encoded = column.dictionary_encode()
         return self._values(encoded.dictionary).take(encoded.indices)
+
+    def line_ends(self, raw: bytes) -> int:
+        return raw.count(b"\n")
 
     def _values(self, values: pa.StringArray) -> pa.StringArray:
         """All values in one decode; a value with a line end inside makes it one by one."""
@@ -96,7 +145,27 @@ def decoding_for(layout: Layout) -> Decoding:
     marks = [layout.delimiter, *([layout.quote] if layout.quote != "none" else [])]
     if layout.encoding == "gb18030" and not any(_may_end_a_character(mark) for mark in marks):
         return SplitBytes()
-    return WholeText(layout.encoding)
+    return whole_text(layout.encoding)
+
+
+def whole_text(encoding: str) -> Decoding:
+    """A decoding of everything before anything is parsed."""
+    return Utf16Text() if encoding == "utf-16" else WholeText(encoding)
+
+
+def refuse_foreign_mark(head: bytes, encoding: str) -> None:
+    """Raise UnicodeDecodeError for a UTF-8 mark before GB18030: both read it, and one of them reads nonsense."""
+    if encoding == "gb18030" and head.startswith(_UTF8_MARK):
+        raise UnicodeDecodeError(encoding, head, 0, len(_UTF8_MARK), "a mark of UTF-8")
+
+
+def mark_of(head: bytes, encoding: str, member: str) -> int:
+    """The size of the byte order mark of UTF-8 or GB18030 at the head of a file. Raises UnreadableError (P104)."""
+    try:
+        refuse_foreign_mark(head, encoding)
+    except UnicodeDecodeError:
+        raise undecodable_line(member, 1, encoding) from None
+    return len(_MARKS[encoding]) if head.startswith(_MARKS[encoding]) else 0
 
 
 def _may_end_a_character(mark: str) -> bool:
@@ -115,8 +184,8 @@ class Utf8Stream:
     Raises UnreadableError: P104 undecodable, P107 NUL or damaged zip.
     """
 
-    def __init__(self, raw: MeteredStream, decoding: Decoding, member: str) -> None:
-        self._raw, self._decoding, self._member = raw, decoding, member
+    def __init__(self, raw: MeteredStream, decoding: Decoding, member: str, tail: TailCut | None = None) -> None:
+        self._raw, self._decoding, self._member, self._tail = raw, decoding, member, tail
         self._pieces: list[bytes] = []
         self._size = 0
         self._at_end = False
@@ -140,13 +209,15 @@ class Utf8Stream:
         return self._pieces[0]
 
     def _refill(self) -> None:
-        raw = self._read_raw()
+        raw = read_raw(self._raw, self._member, READ_BYTES)
         self._at_end = not raw
         text = self._decoded(raw)
         if b"\0" in text:
             line = self._line_of(text, text.index(b"\0"))
             raise broken(self._member, f"第 {line} 行含空字节（NUL）", f"line {line}: a NUL byte", "重新导出为纯文本")
         self._note_lines(text)
+        if self._tail:
+            text = self._tail.feed(text, is_last=self._at_end)
         self._pieces.append(text)
         self._size += len(text)
 
@@ -165,18 +236,12 @@ class Utf8Stream:
         self._last_end -= len(text)
         self._ended_in_return = text.endswith(b"\r")
 
-    def _read_raw(self) -> bytes:
-        try:
-            return self._raw.read(READ_BYTES)
-        except BROKEN_ZIP as error:
-            en = f"the zip is damaged ({type(error).__name__})"
-            raise broken(self._member, "压缩包内容损坏", en, "重新压缩后再报送") from None
-
     def _decoded(self, raw: bytes) -> bytes:
         try:
             return self._decoding.feed(raw, is_last=not raw)
         except UnicodeDecodeError as error:
-            raise undecodable(self._member, self._line_of(error.object, error.start), self._decoding) from None
+            line = self._lines + self._decoding.line_ends(error.object[: error.start]) + 1
+            raise undecodable(self._member, line, self._decoding) from None
         except UnicodeEncodeError:
             raise undecodable(self._member, self._lines + 1, self._decoding) from None
 
@@ -184,8 +249,29 @@ class Utf8Stream:
         return self._lines + text[:place].count(b"\n") + 1
 
 
+def read_raw(raw: MeteredStream, member: str, size: int) -> bytes:
+    """The next bytes of a member. Raises UnreadableError (P107) when what it was packed in is damaged or unpacks to too much."""
+    try:
+        return raw.read(size)
+    except TooMuchError:
+        raise broken(member, "解压后过大", "it unpacks to too much", "按月拆分后重新压缩报送") from None
+    except BROKEN_ZIP as error:
+        raise damaged(member, error) from None
+
+
+def damaged(member: str, error: Exception) -> UnreadableError:
+    """P107 for a member whose zip or gzip file does not give what it should."""
+    en = f"what it is packed in is damaged ({type(error).__name__})"
+    return broken(member, "压缩包内容损坏", en, "重新压缩后再报送")
+
+
 def undecodable(member: str, line: int, decoding: Decoding) -> UnreadableError:
     """P104 for a line with bytes that are not of the declared encoding."""
-    name = decoding.encoding.upper()
+    return undecodable_line(member, line, decoding.encoding)
+
+
+def undecodable_line(member: str, line: int, encoding: str) -> UnreadableError:
+    """The same by the name of the encoding."""
+    name = encoding.upper()
     zh, en = f"第 {line} 行含非 {name} 编码的字节", f"line {line}: bytes that are not {name}"
     return broken(member, zh, en, f"用 {name} 编码重新导出", rule="P104")

@@ -35,13 +35,14 @@ from etl.intake.strings import (
     delivered_columns,
     frame,
 )
+from etl.intake.trailer import TailCut
 from etl.registry import Feed, Layout
 
 BLOCK_BYTES: Final = 2 << 20
 MAX_ROW_BYTES: Final = 1 << 20
 MAX_BAD_CHARACTERS: Final = 64 << 20
 _HEADER_BYTES: Final = 1 << 16
-_SENTINEL: Final = "\x02end of piece\x02"
+_SENTINELS: Final = ("\x02\x02\x02", "\x03\x03\x03", "\x04\x04\x04")
 _LINE_END: Final = "\r\n|\r|\n"
 _FIX_DELIMITER: Final = "检查分隔符是否为约定的字符"
 
@@ -93,6 +94,7 @@ class _Parser:
         self._stream, self._member, self._layout = stream, member, layout
         self._names = [str(place) for place in range(width)]
         self._has_quotes = layout.quote != "none"
+        self._sentinel = next(mark for mark in _SENTINELS if mark[0] not in (layout.delimiter, layout.quote))
         self._rows, self._lines, self._bad = 0, header_lines, 0
 
     def pieces(self) -> Iterator[_Piece]:
@@ -140,10 +142,10 @@ class _Parser:
         return piece
 
     def _guard(self) -> bytes:
-        return (_SENTINEL + self._layout.delimiter * (len(self._names) - 1) + "\n").encode()
+        return (self._sentinel + self._layout.delimiter * (len(self._names) - 1) + "\n").encode()
 
     def _ends_in_guard(self, batch: pa.RecordBatch, is_bad: npt.NDArray[np.bool_]) -> bool:
-        return not is_bad[-1] and batch.column(0)[-1].as_py() == _SENTINEL
+        return not is_bad[-1] and batch.column(0)[-1].as_py() == self._sentinel
 
     def _breaks(self, batch: pa.RecordBatch, rejects: _Rejects) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Line breaks inside each row of the piece, and which rows are bad."""
@@ -208,8 +210,11 @@ def read_delimited(
     Raises UnreadableError (P104, P107). When a column is missing (P105) rows are counted but none is handed on.
     """
     decoding = decoding_for(layout)
-    stream = Utf8Stream(raw, decoding, member)
-    if not stream.peek(1) and (not layout.header or feed.accept.empty == "accepted"):
+    tail = TailCut(layout, decoding.cell) if layout.trailer else None
+    stream = Utf8Stream(raw, decoding, member, tail)
+    is_empty = not stream.peek(1)
+    readout.trailer = tail.cells if tail else None
+    if is_empty and (not layout.header or (feed.accept.empty == "accepted" and not readout.trailer)):
         return
     columns, header_lines = _columns(stream, decoding, member, layout, readout)
     readout.note_columns(columns)
@@ -225,6 +230,7 @@ def read_delimited(
             batch = frame(cells, layout, delivery_id=delivery_id, member=member, rows=piece.rows, lines=piece.lines)
             yield batch if kept is None else batch.filter(pa.array(kept))
     readout.rows_read = blanks.last_row
+    readout.trailer = tail.cells if tail else None
     _note_blank_lines(blanks, member, readout)
 
 

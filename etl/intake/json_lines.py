@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from etl.intake.decoding import Utf8Stream, WholeText
+from etl.intake.decoding import Utf8Stream, whole_text
 from etl.intake.package import READ_BYTES, MeteredStream
 from etl.intake.strings import MAX_BAD_LINES, Readout, bad_line, broken, classify, frame
 from etl.registry import Feed, Layout
@@ -33,7 +33,7 @@ def read_json_lines(
     columns = {source: name for source, name in layout.source_to_canonical.items() if source not in layout.ignore}
     strange: dict[str, None] = {}
     pending: list[tuple[int, Cells]] = []
-    for row, line in _numbered(Utf8Stream(raw, WholeText(layout.encoding), member), member):
+    for row, line in _numbered(Utf8Stream(raw, whole_text(layout.encoding), member), member):
         readout.rows_read = row
         cells = _parse(line)
         if cells is None:

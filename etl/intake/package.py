@@ -3,23 +3,29 @@
 A package is hostile until proven otherwise: sizes, ratios, names, duplicates, nesting and overlaps are checked in the
 directory before a byte is unpacked, and no stream gives more bytes than the directory declared. The PBoC convention
 (金融基础数据) is a zip of `<base>.dat` and `<base>.log`, the log having five lines: file name, MD5, size in bytes,
-timestamp, record count; an empty file is legal with count 0 and a blank MD5 (DOMAIN section 2.3).
+timestamp, record count; an empty file is legal with count 0 and a blank MD5 (DOMAIN section 2.3). What a feed says is
+wrapped (`package`, `inside`) is opened from outside in, and nothing else is.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import re
 import stat
+import tempfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from etl.findings import FileFinding
+from etl.intake import openpgp
 from etl.registry import Feed
 
 LOG_LINES: Final = 5
@@ -28,7 +34,21 @@ _LOG_BYTES: Final = 64 * 1024
 _SIDECAR_BYTES: Final = 4 * 1024
 _ARCHIVES: Final = (".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".zst")
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-BROKEN_ZIP: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_PART_NUMBER: Final = re.compile(r"(?P<stem>.*)_(?P<number>[0-9]{1,3})of(?P<count>[0-9]{1,3})(?P<ending>\.[^/]*)?")
+_WRAPPED_ENDINGS: Final = {"gzip": (".gz", ".gzip"), "openpgp": (".gpg", ".pgp", ".asc")}
+BROKEN_ZIP: Final = (
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+
+
+class TooMuchError(ValueError):
+    """What is being unpacked gives more than its caps allow."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +82,66 @@ class Member:
 
 @dataclass(frozen=True)
 class Package:
+    """The members of a delivery; `scratch` are the files unpacked on the way, which are gone once it is closed."""
+
     members: list[Member] = field(default_factory=list)
     findings: list[FileFinding] = field(default_factory=list)
+    scratch: list[BinaryIO] = field(default_factory=list)
+
+    def close(self) -> None:
+        for file in self.scratch:
+            file.close()
+
+
+class _BoundedGzip(io.RawIOBase):
+    """What a gzip file (of one or several gzip members) unpacks to, up to the caps; raises TooMuchError beyond."""
+
+    def __init__(self, packed: BinaryIO, caps: Caps) -> None:
+        super().__init__()
+        self._packed = _Counted(packed)
+        self._file = gzip.GzipFile(fileobj=cast(BinaryIO, self._packed), mode="rb")
+        self._caps, self._size = caps, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size if size >= 0 else self._caps.member_bytes + 1)
+        self._size += len(data)
+        if not self._packed.size_bytes:
+            raise gzip.BadGzipFile("empty")
+        _refuse_too_much(self._size, self._packed.size_bytes, self._caps)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+        self._packed.close()
+        super().close()
+
+
+class _Counted(io.RawIOBase):
+    """Counts the bytes that are read."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        super().__init__()
+        self._raw, self.size_bytes = raw, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._raw.read(size)
+        self.size_bytes += len(data)
+        return data
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _refuse_too_much(size: int, packed: int, caps: Caps) -> None:
+    if size > caps.member_bytes or (size > caps.ratio_free_bytes and size > caps.ratio * packed):
+        raise TooMuchError(f"{size} bytes from {packed}")
 
 
 class MeteredStream(io.RawIOBase):
@@ -106,17 +184,135 @@ def members(
     sidecar: bytes | None = None,
     sha256: str | None = None,
     caps: Caps | None = None,
+    keyring: Path | None = None,
+    scratch: Path | None = None,
 ) -> Package:
-    """The members of a landed delivery and the findings P101, P107, P108 of the package.
+    """The members of a landed delivery and the findings P101, P107, P108 of the package; to be closed after reading.
 
     `name` is the supplier's file name; `sidecar` the content of `<name>.sha256` and `sha256` the hash of the landed
-    bytes where the package is a sidecar. Every member's stream starts at its beginning each time it is opened.
+    bytes where the package is a sidecar. `keyring` is the GnuPG home with the county's key, `scratch` the private
+    folder for what has to be unpacked to disk (never under a name). Every member's stream starts at its beginning each
+    time it is opened. Raises ConfigurationError when an OpenPGP package cannot be opened for reasons of our own.
     """
-    if feed.package == "pboc":
-        return _pboc(delivery_file, name, caps or Caps())
-    if feed.package == "sidecar":
-        return Package([_whole(delivery_file, name)], _check_sidecar(name, sidecar, sha256))
-    return Package([_whole(delivery_file, name)])
+    findings = _check_sidecar(name, sidecar, sha256) if feed.package == "sidecar" else []
+    unwrapping = _Unwrapping(feed, name, caps or Caps(), keyring, scratch)
+    try:
+        found = unwrapping.members(_whole(delivery_file, name))
+    except openpgp.NotDecryptedError as error:
+        found = Package([], [FileFinding("P107", name, error.zh, error.en, error.fix_zh)])
+    except TooMuchError:
+        says = ("解压后过大", "it unpacks to too much", "按月拆分后重新压缩报送")
+        found = Package([], [FileFinding("P107", name, *says)])
+    except BROKEN_ZIP as error:
+        en = f"what it is packed in is damaged ({type(error).__name__})"
+        found = Package([], [FileFinding("P107", name, "压缩包内容损坏", en, "重新压缩后再报送")])
+    return Package(found.members, findings + found.findings, unwrapping.scratch)
+
+
+class _Unwrapping:
+    """Opens the layers of one delivery from outside in."""
+
+    def __init__(self, feed: Feed, name: str, caps: Caps, keyring: Path | None, folder: Path | None) -> None:
+        self._feed, self._name, self._caps = feed, name, caps
+        self._keyring, self._folder = keyring, folder
+        self.scratch: list[BinaryIO] = []
+
+    def members(self, member: Member) -> Package:
+        for kind in self._feed.wrappings:
+            if kind == "gzip":
+                member = self._gunzipped(member)
+            elif kind == "openpgp":
+                member = self._decrypted(member)
+            else:
+                return self._zipped(member, kind)
+        return Package([member])
+
+    def _gunzipped(self, packed: Member) -> Member:
+        return Member(
+            _unwrapped_name(packed.name, "gzip"),
+            lambda: cast(BinaryIO, _BoundedGzip(packed.open_raw(), self._caps)),
+        )
+
+    def _decrypted(self, sealed: Member) -> Member:
+        """Decrypted as a whole before a byte of it is looked at: only the end of the file shows that it is genuine."""
+        plain = self._new_scratch()
+        source = _Counted(sealed.open_raw())
+
+        def write(data: bytes) -> None:
+            plain.write(data)
+            _refuse_too_much(plain.tell(), source.size_bytes, self._caps)
+
+        with source:
+            openpgp.decrypt(cast(BinaryIO, source), write, self._keyring, signer=self._feed.signer)
+        return _whole(plain, _unwrapped_name(sealed.name, "openpgp"))
+
+    def _zipped(self, member: Member, kind: str) -> Package:
+        file = self._seekable(member)
+        return (
+            _pboc(file, member.name, self._caps) if kind == "pboc" else _zip(file, self._feed, member.name, self._caps)
+        )
+
+    def _seekable(self, member: Member) -> BinaryIO:
+        raw = member.open_raw()
+        if raw.seekable():
+            return raw
+        spooled = self._new_scratch()
+        with raw:
+            while chunk := raw.read(READ_BYTES):
+                spooled.write(chunk)
+        return spooled
+
+    def _new_scratch(self) -> BinaryIO:
+        """A file that has no name and goes with the last hand that holds it."""
+        file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115 - Package.close closes it
+        self.scratch.append(file)
+        return file
+
+
+def _unwrapped_name(name: str, kind: str) -> str:
+    ending = next((one for one in _WRAPPED_ENDINGS[kind] if name.lower().endswith(one) and len(name) > len(one)), "")
+    return name.removesuffix(name[len(name) - len(ending) :]) if ending else name
+
+
+def _zip(delivery_file: BinaryIO, feed: Feed, name: str, caps: Caps) -> Package:
+    archive, findings = open_zip(delivery_file, name, caps)
+    if archive is None:
+        return Package([], findings)
+    entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
+    chosen, problem = _chosen(list(entries), feed.parts)
+    if problem:
+        return Package([], [_incomplete(name, *problem, fix_zh="按约定的文件数和序号重新打包后整包再报")])
+    return Package([Member(entry, _opener(archive, entries[entry])) for entry in chosen])
+
+
+def _chosen(names: Sequence[str], parts: str) -> tuple[list[str], tuple[str, str] | None]:
+    """The data files of a zip in their order, and what is wrong with their number (Chinese, English)."""
+    if parts == "numbered":
+        return _numbered(names)
+    if not names:
+        return [], ("没有数据文件", "no data file")
+    if parts == "one" and len(names) > 1:
+        return [], (f"有 {len(names)} 个文件，应为 1 个", f"{len(names)} files instead of one")
+    return sorted(names), None
+
+
+def _numbered(names: Sequence[str]) -> tuple[list[str], tuple[str, str] | None]:
+    """Files of one name that are all parts, each once, of the count that every name states."""
+    found = {name: _PART_NUMBER.fullmatch(name) for name in names}
+    strangers = [name for name, part in found.items() if part is None]
+    by_number = {int(part["number"]): name for name, part in found.items() if part}
+    kinds = {(part["stem"], int(part["count"]), part["ending"]) for part in found.values() if part}
+    if strangers or len(kinds) != 1 or len(by_number) != len(names):
+        return [], ("文件名应为同名的 …_1of3、…_2of3、…_3of3", "its files are not …_1of3, …_2of3, …_3of3 of one name")
+    [(_, count, _)] = kinds
+    missing = [number for number in range(1, count + 1) if number not in by_number]
+    if missing or len(names) != count:
+        number = missing[0] if missing else max(by_number)
+        return [], (
+            f"第 {number} 部分（共 {count} 部分）缺失或多余",
+            f"part {number} of {count} is missing or too much",
+        )
+    return [by_number[number] for number in sorted(by_number)], None
 
 
 def open_zip(delivery_file: BinaryIO, name: str, caps: Caps) -> tuple[zipfile.ZipFile | None, list[FileFinding]]:
@@ -197,8 +393,7 @@ def _check_sidecar(name: str, sidecar: bytes | None, sha256: str | None) -> list
     return [] if value == sha256 else [_differs("P101", name, "SHA-256", value, sha256)]
 
 
-def _incomplete(member: str, zh: str, en: str) -> FileFinding:
-    fix_zh = "补全数据文件与五行 .log 后整包再报"
+def _incomplete(member: str, zh: str, en: str, fix_zh: str = "补全数据文件与五行 .log 后整包再报") -> FileFinding:
     return FileFinding("P108", member, f"文件包不完整：{zh}", f"the package is incomplete: {en}", fix_zh)
 
 
@@ -277,7 +472,7 @@ def _entry_problem(entry: zipfile.ZipInfo, caps: Caps) -> tuple[str, str] | None
     parts = re.split(r"[/\\]", name)
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in entry.orig_filename:
         return "含绝对路径或上级路径", "an absolute path or a path upwards"
-    if any(ord(character) < 32 for character in name):
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in name):
         return "文件名含控制字符", "a name with control characters"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "含链接", "a link"

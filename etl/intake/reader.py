@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -12,17 +14,24 @@ import pyarrow as pa
 from etl.findings import UNREADABLE_RULES, FileFinding, unreadable
 from etl.intake import package
 from etl.intake.database import read_pulled
+from etl.intake.decoding import damaged, read_raw
 from etl.intake.delimited import read_delimited
+from etl.intake.fixed_width import read_fixed_width
 from etl.intake.json_lines import read_json_lines
 from etl.intake.package import Member, MeteredStream, check_promise
 from etl.intake.strings import Readout, Strings, UnreadableError, strings_schema
-from etl.intake.workbook import read_workbook
+from etl.intake.trailer import Control
+from etl.intake.workbook import MAX_FILE_BYTES, read_workbook
 from etl.registry import Feed, Layout
 
-_ROWS_UNKNOWN = UNREADABLE_RULES | {"P105"}
+_ROWS_UNKNOWN = UNREADABLE_RULES | {"P105", "P123"}
 _ALL = 1 << 62
 _Reader = Callable[..., Iterator[pa.RecordBatch]]
-_SEQUENTIAL: dict[str, _Reader] = {"delimited": read_delimited, "json_lines": read_json_lines}
+_SEQUENTIAL: dict[str, _Reader] = {
+    "delimited": read_delimited,
+    "fixed_width": read_fixed_width,
+    "json_lines": read_json_lines,
+}
 _SEEKING: dict[str, _Reader] = {"workbook": read_workbook, "database": read_pulled}
 
 
@@ -70,6 +79,7 @@ def _pieces(batches: Iterator[pa.RecordBatch], max_rows: int) -> Iterator[pa.Tab
         yield pa.Table.from_batches(held)
 
 
+@contextmanager
 def open_delivery(
     delivery_file: BinaryIO,
     name: str,
@@ -79,14 +89,21 @@ def open_delivery(
     *,
     sidecar: bytes | None = None,
     sha256: str | None = None,
-) -> Reading:
+    keyring: Path | None = None,
+    scratch: Path | None = None,
+) -> Iterator[Reading]:
     """Look into a delivery's package; its rows are read when they are asked for.
 
     `delivery_file` is the landed file (seekable), `name` the supplier's name for it; `sidecar` and `sha256` serve the
-    package kind `sidecar`. Faults of the supplier's bytes are findings; a fault of our copy raises LandingDamagedError.
+    package kind `sidecar`, `keyring` (the GnuPG home with the county's key) and `scratch` (a private folder) the kinds
+    that are unpacked. Faults of the supplier's bytes are findings; a fault of our copy raises LandingDamagedError, a
+    key or program that is missing here ConfigurationError.
     """
-    opened = package.members(delivery_file, feed, name, sidecar=sidecar, sha256=sha256)
-    return Reading(opened, feed, layout, delivery_id)
+    opened = package.members(
+        delivery_file, feed, name, sidecar=sidecar, sha256=sha256, keyring=keyring, scratch=scratch
+    )
+    with closing(opened):
+        yield Reading(opened, feed, layout, delivery_id)
 
 
 def read_delivery(
@@ -98,10 +115,14 @@ def read_delivery(
     *,
     sidecar: bytes | None = None,
     sha256: str | None = None,
+    keyring: Path | None = None,
+    scratch: Path | None = None,
 ) -> Strings:
     """A whole (small) delivery at once; arguments as for `open_delivery`."""
-    reading = open_delivery(delivery_file, name, feed, layout, delivery_id, sidecar=sidecar, sha256=sha256)
-    return reading.result(pa.concat_tables([strings_schema(layout).empty_table(), *reading.pieces(_ALL)]))
+    with open_delivery(
+        delivery_file, name, feed, layout, delivery_id, sidecar=sidecar, sha256=sha256, keyring=keyring, scratch=scratch
+    ) as reading:
+        return reading.result(pa.concat_tables([strings_schema(layout).empty_table(), *reading.pieces(_ALL)]))
 
 
 def read_batches(
@@ -125,23 +146,47 @@ def _read_member(
     member: Member, feed: Feed, layout: Layout, delivery_id: str, readout: Readout
 ) -> Iterator[pa.RecordBatch]:
     stops: list[FileFinding] = []
+    control = Control(layout)
     with ExitStack() as stack:
-        raw = stack.enter_context(member.open_raw())
-        if layout.format in _SEEKING:
-            stream: BinaryIO | MeteredStream = raw
-        else:
-            stream = stack.enter_context(MeteredStream(raw, with_md5=member.promise is not None))
+        try:
+            raw = stack.enter_context(member.open_raw())
+        except package.BROKEN_ZIP as error:
+            readout.file_findings.append(damaged(member.name, error).finding)
+            return
+        stream = stack.enter_context(MeteredStream(raw, with_md5=member.promise is not None))
         reader = (_SEEKING | _SEQUENTIAL)[layout.format]
         try:
-            yield from reader(stream, member.name, feed, layout, delivery_id=delivery_id, readout=readout)
+            source = _seekable(raw, member.name) if layout.format in _SEEKING else stream
+            for batch in reader(source, member.name, feed, layout, delivery_id=delivery_id, readout=readout):
+                control.add(batch)
+                yield batch
+            readout.file_findings += _kept_control(control, member, feed, readout, stream.size_bytes)
         except UnreadableError as error:
             stops.append(error.finding)
         readout.file_findings += stops
         is_whole = not any(finding.rule == "P107" for finding in stops)
-        if isinstance(stream, MeteredStream) and is_whole:
+        if layout.format in _SEQUENTIAL and is_whole:
             readout.file_findings += _kept_promise(member, stream, None if stops else readout.rows_read)
     if stops:
         readout.rows_read = 0
+
+
+def _seekable(raw: BinaryIO, member: str) -> BinaryIO:
+    """The member itself, or what a package gives of it in memory; raises UnreadableError (P107) when it is damaged."""
+    if raw.seekable():
+        return raw
+    content = bytearray()
+    with MeteredStream(raw, with_md5=False) as stream:
+        while len(content) <= MAX_FILE_BYTES and (block := read_raw(stream, member, package.READ_BYTES)):
+            content += block
+    return io.BytesIO(content)
+
+
+def _kept_control(control: Control, member: Member, feed: Feed, readout: Readout, size_bytes: int) -> list[FileFinding]:
+    """The trailer against the rows; where columns are missing nobody can tell, and a legal empty file has none."""
+    is_empty_by_right = size_bytes == 0 and readout.rows_read == 0 and feed.accept.empty == "accepted"
+    is_unknown = any(finding.rule in _ROWS_UNKNOWN for finding in readout.file_findings)
+    return [] if is_empty_by_right or is_unknown else control.findings(member.name, readout)
 
 
 def _kept_promise(member: Member, stream: MeteredStream, rows_read: int | None) -> list[FileFinding]:

@@ -6,7 +6,9 @@ then the layout's canonical columns, all text, nothing trimmed, empty cell = '';
 
 from __future__ import annotations
 
+import difflib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +23,7 @@ MAX_BAD_LINES = 1_000_000
 MAX_RAW_CHARACTERS = 4_096
 _MAX_NAMES = 10
 _MAX_NAME_CHARACTERS = 30
+_ALIKE = 0.6
 
 Rows = npt.NDArray[np.int64]
 
@@ -42,6 +45,7 @@ class Readout:
     row_findings: list[RowFinding] = field(default_factory=list)
     column_no: dict[str, int] = field(default_factory=dict)
     raw_characters: int = 0
+    trailer: list[str] | None = None
 
     def note_columns(self, columns: Sequence[str | None]) -> None:
         """Remember the 1-based place of each canonical column as it was delivered."""
@@ -121,8 +125,22 @@ def classify(delivered: Sequence[str], layout: Layout, member: str) -> tuple[lis
     if strange or twice:
         fix = "删除该列，或先与县里约定后再增加"
         zh, en = "未约定或重复的字段", "columns unknown or repeated"
-        findings.append(_column_finding("P106", member, strange + twice, zh, en, fix))
+        renamed = _renamed(strange, missing)
+        findings.append(_column_finding("P106", member, strange + twice, zh, en, fix, renamed))
     return mapped, findings
+
+
+def _renamed(strange: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
+    """Unknown names that look like a missing one (blanks, width or case apart, or alike): said, never acted upon."""
+    plain = {_plain(name): name for name in missing}
+    found = {name: difflib.get_close_matches(_plain(name), plain, n=1, cutoff=_ALIKE) for name in strange[:_MAX_NAMES]}
+    return {name: plain[likeness[0]] for name, likeness in found.items() if likeness}
+
+
+def _plain(name: str) -> str:
+    """A heading without blanks, width, case, and what it says in brackets (a unit)."""
+    text = unicodedata.normalize("NFKC", name[:_MAX_NAME_CHARACTERS]).casefold()
+    return "".join(re.sub(r"\([^()]*\)", "", text).split())
 
 
 def delivered_columns(layout: Layout) -> list[str | None]:
@@ -136,9 +154,21 @@ def _no_header(member: str) -> FileFinding:
     return FileFinding("P105", member, "首行不是约定的表头", en, "第一行请使用约定的字段名")
 
 
-def _column_finding(rule: str, member: str, names: Sequence[str], zh: str, en: str, fix_zh: str) -> FileFinding:
-    shown = "、".join(_harmless(name) for name in names[:_MAX_NAMES]) + ("…" if len(names) > _MAX_NAMES else "")
-    return FileFinding(rule, member, f"{zh}：{shown}", f"{en}: {shown}", fix_zh)
+def _column_finding(
+    rule: str,
+    member: str,
+    names: Sequence[str],
+    zh: str,
+    en: str,
+    fix_zh: str,
+    renamed: Mapping[str, str] | None = None,
+) -> FileFinding:
+    """The names in question, each with the missing one that it may be."""
+    meant = renamed or {}
+    rest = "…" if len(names) > _MAX_NAMES else ""
+    zh_names = [_harmless(n) + (f"（疑似“{meant[n]}”改名）" if n in meant else "") for n in names[:_MAX_NAMES]]
+    en_names = [_harmless(n) + (f" (perhaps {meant[n]} renamed)" if n in meant else "") for n in names[:_MAX_NAMES]]
+    return FileFinding(rule, member, f"{zh}：{'、'.join(zh_names)}{rest}", f"{en}: {'、'.join(en_names)}{rest}", fix_zh)
 
 
 def _harmless(name: str) -> str:

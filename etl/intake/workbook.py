@@ -1,62 +1,118 @@
-"""Read an XLSX sheet into strings: numbers as their shortest decimal text, dates as YYYY-MM-DD, text as it stands.
+"""Read a sheet of an XLSX or XLS workbook into strings: numbers as their shortest decimal text, dates as YYYY-MM-DD, text as it stands.
 
 The sheet is measured before it is loaded, because a single cell at XFD1048576 would make a reader allocate them all.
 """
 
 from __future__ import annotations
 
-import re
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from python_calamine import CalamineError, CalamineWorkbook
+from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
 
-from etl.intake.package import BROKEN_ZIP, READ_BYTES, Caps, open_zip
+from etl.findings import FileFinding
+from etl.intake.package import BROKEN_ZIP, Caps, open_zip
+from etl.intake.sheets import (
+    BROKEN_XLS,
+    OLE_MAGIC,
+    UNLIKE_XLSX,
+    EntityError,
+    SheetFacts,
+    column_letters,
+    sheet_entries,
+    xls_facts,
+    xlsx_facts,
+)
 from etl.intake.strings import Readout, Rows, UnreadableError, bad_line, broken, classify, delivered_columns, frame
+from etl.intake.trailer import trailer_cells
 from etl.registry import Feed, Layout
 
 WORKBOOK_CAPS: Final = Caps(members=2_000, member_bytes=512 << 20, total_bytes=1 << 30)
 MAX_CELLS: Final = 8_000_000
 MAX_FILE_BYTES: Final = 256 << 20
-_CELL_PLACE = re.compile(r"\sr\s*=\s*[\"']([A-Za-z]{0,7})([0-9]{0,9})")
-_SEAM_BYTES = 64
-_EQUALS, _QUOTES, _BLANK, _NAME = ord("="), (34, 39), 32, ord("r")
-_LETTERS, _DIGITS = 7, 9
+MAX_XLS_BYTES: Final = 64 << 20
 _EXACT_WHOLE = 1e15
 _FIX = "另存为新的 .xlsx 工作簿后重报"
+_FIX_DOUBT = "取消合并单元格，将公式粘贴为数值，更正错误值后重报"
+_DOUBTS: Final = {"formula": ("公式", "a formula"), "error": ("错误值", "an error value")}
 _ToText = Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Facts of the sheets by name, or by their place where the format has no other way to tell; `cells` the span."""
+
+    cells: int
+    by_place: Sequence[SheetFacts]
+    by_name: Mapping[str, SheetFacts] = field(default_factory=dict)
+    is_in_order: bool = False
+
+    def of(self, name: str, place: int) -> SheetFacts:
+        """The facts of a sheet; where it cannot be found, all cells in doubt of the workbook count."""
+        if name in self.by_name:
+            return self.by_name[name]
+        if self.is_in_order and place < len(self.by_place):
+            return self.by_place[place]
+        return SheetFacts(self.cells, {cell for facts in self.by_place for cell in facts.doubtful})
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """All cells from A1 on, the facts about them, and the merged areas as ((row, column), (row, column)) from 0."""
+
+    grid: list[list[Any]]
+    facts: SheetFacts
+    merged: Sequence[tuple[tuple[int, int], tuple[int, int]]]
 
 
 def read_workbook(
     raw: BinaryIO, member: str, feed: Feed, layout: Layout, *, delivery_id: str, readout: Readout
 ) -> Iterator[pa.RecordBatch]:
-    """One batch of the strings relation from one sheet; `_line` is the sheet's row number.
+    """One batch of the strings relation from one sheet of an XLSX or XLS; `_line` is the sheet's row number.
 
-    Raises UnreadableError (P107). Empty rows at the end are dropped; an empty row between others is a P201.
+    Raises UnreadableError (P107). Empty rows at the end are dropped; an empty row between others is a P201. A formula,
+    an error value or a merged area in an agreed column is a P123, and no row is handed on: nothing is guessed.
     """
-    _require_measured(raw, member)
-    grid = _load(raw, member, layout.sheet)
+    sheet = _load(raw, member, layout, _measure(raw, member))
+    grid = sheet.grid
     header = grid[layout.header_row - 1] if len(grid) >= layout.header_row else []
     body = grid[layout.header_row :] if layout.header else grid
     first_line = (layout.header_row if layout.header else 0) + 1
     cells = [_column_text(column) for column in zip(*body, strict=True)]
+    trailer_row = _take_trailer(cells, len(body), layout, readout)
+    if trailer_row:
+        cells = [column[: trailer_row - 1] for column in cells]
+    filled = _filled_rows(cells, trailer_row - 1 if trailer_row else len(body))
     names = [_cell_text(cell).strip() for cell in header]
     columns = _columns(names, cells, layout, member, readout)
     readout.note_columns(columns)
-    filled = _filled_rows(cells, len(body))
     readout.rows_read = int(filled[-1]) if len(filled) else 0
     _note_blank_rows(filled, first_line, member, readout)
-    if len(filled) and not any(finding.rule == "P105" for finding in readout.file_findings):
-        kept = {name: pa.array(cells[place], pa.string()) for place, name in enumerate(columns) if name}
+    lines = filled + (first_line - 1)
+    doubt = _doubt_in(sheet, columns, layout, trailer_row + first_line - 1 if trailer_row else 0)
+    if doubt:
+        readout.file_findings.append(FileFinding("P123", member, *doubt, _FIX_DOUBT))
+    elif len(filled) and not any(finding.rule == "P105" for finding in readout.file_findings):
+        blank = [""] * len(cells[0])  # a column without any content may be cut off
+        texts = [*cells, *[blank] * (len(columns) - len(cells))]
+        kept = {name: pa.array(texts[place], pa.string()) for place, name in enumerate(columns) if name}
         chosen = {name: column.take(filled - 1) for name, column in kept.items()}
-        lines = filled + (first_line - 1)
         yield frame(chosen, layout, delivery_id=delivery_id, member=member, rows=filled, lines=lines)
+
+
+def _take_trailer(cells: list[list[str]], count: int, layout: Layout, readout: Readout) -> int:
+    """The row of the body that is the agreed trailer, its cells noted; 0 when the last filled row is none."""
+    filled = _filled_rows(cells, count)
+    if layout.trailer is None or not len(filled):
+        return 0
+    last = int(filled[-1])
+    readout.trailer = trailer_cells([column[last - 1] for column in cells], layout)
+    return 0 if readout.trailer is None else last
 
 
 def number_text(value: float) -> str:
@@ -103,7 +159,12 @@ def _columns(
 ) -> list[str | None]:
     """Canonical names by position. A column without heading and without content is none."""
     if not layout.header:
-        return delivered_columns(layout)
+        columns = delivered_columns(layout)
+        beyond = sum(1 for column in cells[len(columns) :] if any(column))
+        if beyond:
+            zh, en = f"比约定多 {beyond} 列", f"{beyond} columns more than agreed"
+            readout.file_findings.append(FileFinding("P106", member, zh, en, "删除多余的列，或先与县里约定后再增加"))
+        return columns
     width = max((place + 1 for place, name in enumerate(names) if name or (cells and any(cells[place]))), default=0)
     columns, findings = classify(names[:width], layout, member)
     readout.file_findings += findings
@@ -123,20 +184,38 @@ def _note_blank_rows(filled: Rows, first_line: int, member: str, readout: Readou
     readout.row_findings += [bad_line(member, int(row), int(row) + first_line - 1, "") for row in blank]
 
 
-def _load(raw: BinaryIO, member: str, sheet: str | None) -> list[list[Any]]:
-    """All cells of the sheet from A1 on; raises UnreadableError when there is no such sheet or the file is damaged."""
+def _load(raw: BinaryIO, member: str, layout: Layout, measured: _Measured) -> _Sheet:
+    """The agreed sheet; raises UnreadableError when there is none, it is not to be seen, or the file is damaged."""
     raw.seek(0)
     try:
         book = CalamineWorkbook.from_filelike(raw)
-        if sheet is None or sheet in book.sheet_names:
-            return book.get_sheet_by_name(sheet or book.sheet_names[0]).to_python(skip_empty_area=False)
+        kinds = {sheet.name: sheet.visible for sheet in book.sheets_metadata}
+        name = _chosen_sheet(member, layout.sheet, kinds)
+        sheet = book.get_sheet_by_name(name)
+        place = book.sheet_names.index(name)
+        return _Sheet(sheet.to_python(skip_empty_area=False), measured.of(name, place), sheet.merged_cell_ranges or [])
     except (CalamineError, ValueError, OverflowError, IndexError) as error:
         raise _damaged(member, error) from None
     except BaseException as error:  # a panic of the Rust reader derives from nothing narrower
         if type(error).__name__ == "PanicException":
             raise _damaged(member, error) from None
         raise
-    raise broken(member, f"没有名为“{sheet}”的工作表", f"it has no sheet named {sheet}", "使用约定的工作表名称")
+
+
+def _chosen_sheet(member: str, agreed: str | None, kinds: Mapping[str, SheetVisibleEnum]) -> str:
+    """The agreed sheet, or the only one to be seen where none is named. A hidden sheet is nobody's statement."""
+    visible = [name for name, kind in kinds.items() if kind == SheetVisibleEnum.Visible]
+    if agreed is None:
+        if len(visible) == 1:
+            return visible[0]
+        en = f"it has {len(visible)} visible sheets, and none is agreed"
+        raise broken(member, f"有 {len(visible)} 个可见工作表，无法确定是哪一个", en, "只保留一个工作表后重报")
+    if agreed not in kinds:
+        en = f"it has no sheet named {agreed}"
+        raise broken(member, f"没有名为“{agreed}”的工作表", en, "使用约定的工作表名称")
+    if agreed not in visible:
+        raise broken(member, f"工作表“{agreed}”被隐藏", f"the sheet {agreed} is hidden", "取消隐藏，核对后重报")
+    return agreed
 
 
 def _damaged(member: str, error: BaseException) -> UnreadableError:
@@ -144,63 +223,64 @@ def _damaged(member: str, error: BaseException) -> UnreadableError:
     return broken(member, "工作簿损坏或已加密", en, _FIX)
 
 
-def _require_measured(raw: BinaryIO, member: str) -> None:
-    """Refuse a workbook that is no sound zip or whose sheets span more cells than MAX_CELLS."""
-    if raw.seek(0, 2) > MAX_FILE_BYTES:
+def _measure(raw: BinaryIO, member: str) -> _Measured:
+    """Refuse a workbook that is neither a sound XLSX nor XLS, or whose sheets span more cells than MAX_CELLS."""
+    size = raw.seek(0, 2)
+    raw.seek(0)
+    is_legacy = raw.read(len(OLE_MAGIC)) == OLE_MAGIC
+    if size > (MAX_XLS_BYTES if is_legacy else MAX_FILE_BYTES):
         raise broken(member, "工作簿过大", "the workbook is too large", "按月拆分，或改用 CSV")
+    measured = _measure_xls(raw, member) if is_legacy else _measure_xlsx(raw, member)
+    if measured.cells > MAX_CELLS:
+        raise broken(member, "工作表范围过大", "a sheet spans too many cells", "删除表格右侧和下方的空单元格后重报")
+    return measured
+
+
+def _measure_xls(raw: BinaryIO, member: str) -> _Measured:
+    """The reader loads all sheets of an XLS at once, so their cells count together."""
+    try:
+        by_place = xls_facts(raw)
+    except (*BROKEN_XLS, StopIteration) as error:
+        raise _damaged(member, error) from None
+    return _Measured(sum(facts.cells for facts in by_place), by_place=by_place, is_in_order=True)
+
+
+def _measure_xlsx(raw: BinaryIO, member: str) -> _Measured:
     archive, findings = open_zip(raw, member, WORKBOOK_CAPS)
     if archive is None:
         raise broken(member, findings[0].message_zh, findings[0].message_en, _FIX)
     try:
-        cells = max((_span(archive, entry) for entry in archive.infolist()), default=0)
+        by_entry, entries = xlsx_facts(archive), sheet_entries(archive)
+    except EntityError:
+        raise broken(member, "含 XML 实体声明", "it declares XML entities", _FIX) from None
     except BROKEN_ZIP as error:
         raise _damaged(member, error) from None
-    if cells > MAX_CELLS:
-        raise broken(member, "工作表范围过大", "a sheet spans too many cells", "删除表格右侧和下方的空单元格后重报")
+    cells = max((facts.cells for facts in by_entry.values()), default=0)
+    if cells <= MAX_CELLS and any(name in by_entry for name in UNLIKE_XLSX):
+        raise broken(member, "不是 .xlsx 或 .xls 工作簿", "it is neither an .xlsx nor an .xls workbook", _FIX)
+    by_name = {name: by_entry[entry] for name, entry in entries.items() if entry in by_entry}
+    return _Measured(cells, by_name=by_name, by_place=list(by_entry.values()))
 
 
-def _span(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
-    """Rows times columns a sheet spans; every entry is read to its end, which proves its size and checksum."""
-    is_sheet = entry.filename.startswith("xl/worksheets/") and entry.filename.endswith(".xml")
-    last_row, last_column, seam = 0, 1, b""
-    with archive.open(entry) as file:
-        while chunk := file.read(READ_BYTES):
-            if is_sheet:
-                row, column = _farthest(seam + chunk)
-                last_row, last_column = max(last_row, row), max(last_column, column)
-                seam = chunk[-_SEAM_BYTES:]
-    return last_row * last_column
+def _doubt_in(sheet: _Sheet, columns: Sequence[str | None], layout: Layout, trailer_row: int) -> tuple[str, str] | None:
+    """A cell of the agreed columns, from the header down, whose value would be a guess (Chinese, English), or None.
+
+    A row that holds nothing but such cells reads as blank, so rows without content count too; a trailer, which is
+    checked, may be a formula. In a merged area only the first cell has the value.
+    """
+    used = {place for place, name in enumerate(columns, start=1) if name}
+    first = layout.header_row if layout.header else 1
+    for cell in sorted(sheet.facts.doubtful):
+        is_below = not cell.row or (cell.row >= first and cell.row != trailer_row)
+        if is_below and (cell.column in used or not cell.column):
+            zh, en = _DOUBTS[cell.kind]
+            return f"{zh}：{_place(cell.row, cell.column)}", f"{en}: {_place(cell.row, cell.column)}"
+    for (top, left), (bottom, right) in sheet.merged:
+        is_below = bottom + 1 >= first and top + 1 != trailer_row
+        if is_below and any(left < place <= right + 1 for place in used):
+            return f"合并单元格：{_place(top + 1, left + 1)}", f"merged cells: {_place(top + 1, left + 1)}"
+    return None
 
 
-def _farthest(text: bytes) -> tuple[int, int]:
-    """The largest row and column named by an attribute r (A1, 7) in a piece of a sheet's XML."""
-    octets = np.frombuffer(text + bytes(_SEAM_BYTES), dtype=np.uint8)
-    is_equal = octets[1:-1] == _EQUALS
-    before_quote = (octets[2:] == _QUOTES[0]) | (octets[2:] == _QUOTES[1])
-    if (is_equal & (~before_quote | (octets[:-2] <= _BLANK))).any():
-        return _farthest_spaced(text)
-    found = np.flatnonzero(is_equal & (octets[:-2] == _NAME) & before_quote)
-    return _read_places(octets, found[octets[np.maximum(found - 1, 0)] <= _BLANK] + 3)
-
-
-def _farthest_spaced(text: bytes) -> tuple[int, int]:
-    """The same where an equals sign stands free, as in text or in XML written with blanks around it."""
-    places = [f"{letters}{digits}" for letters, digits in _CELL_PLACE.findall(text.decode("latin-1"))]
-    octets = np.frombuffer(" ".join(["", *places, " " * _SEAM_BYTES]).encode(), dtype=np.uint8)
-    return _read_places(octets, np.flatnonzero(octets[:-1] == _BLANK) + 1)
-
-
-def _read_places(octets: npt.NDArray[np.uint8], starts: npt.NDArray[np.intp]) -> tuple[int, int]:
-    """Row and column from cell names (or row numbers) that start at the given positions; the largest of each."""
-    place, column, row = starts.copy(), np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
-    for _ in range(_LETTERS):
-        letter = (octets[place] & 0xDF).astype(np.int64) - 64
-        is_letter = (letter >= 1) & (letter <= 26) & (octets[place] >= 65)
-        column = np.where(is_letter, column * 26 + letter, column)
-        place += is_letter
-    for _ in range(_DIGITS):
-        digit = octets[place].astype(np.int64) - 48
-        is_digit = (digit >= 0) & (digit <= 9)
-        row = np.where(is_digit, row * 10 + digit, row)
-        place += is_digit
-    return int(row.max(initial=0)), int(column.max(initial=1))
+def _place(row: int, column: int) -> str:
+    return f"{column_letters(column)}{row}" if row and column else "?"

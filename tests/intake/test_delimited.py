@@ -123,6 +123,24 @@ def test_a_file_without_its_header_never_shows_a_person_in_the_finding() -> None
     assert "341181198001010016" not in str(read.file_findings)
 
 
+@pytest.mark.parametrize(
+    ("heading", "meant"),
+    [("余额（元）", "余额"), ("余 额", "余额"), ("贷款余额", "余额"), ("电话", None), ("发放金额", None)],
+)
+def test_a_renamed_column_is_recognised_and_not_taken(heading: str, meant: str | None) -> None:
+    content = f"借据号,姓名,{heading}\nA1,王,1\n".encode()
+    read = read_bytes(content, make_layout(columns=HEADINGS))
+    (missing, unknown) = read.file_findings
+    assert (missing.rule, unknown.rule, read.table.num_rows) == ("P105", "P106", 0)
+    assert unknown.message_zh == f"未约定或重复的字段：{heading}" + (f"（疑似“{meant}”改名）" if meant else "")
+
+
+def test_columns_in_another_order_are_the_same_columns() -> None:
+    read = read_bytes("余额,借据号,姓名\n1,A1,王\n".encode(), make_layout(columns=HEADINGS))
+    assert (cells_of(read, *NAMES), read.file_findings) == ([("A1", "王", "1")], [])
+    assert read.column_no == {"balance_yuan": 1, "loan_no": 2, "borrower_name": 3}
+
+
 def test_defaults_are_constants_and_ignored_columns_stay_out() -> None:
     layout = make_layout(**WITHOUT_HEADER, ignore=["borrower_name"], defaults={"currency": "CNY"})
     read = read_bytes(b"A1|x|1\nA2|y|2\n", layout)

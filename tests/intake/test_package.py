@@ -108,7 +108,19 @@ def test_damage_inside_a_member_is_p107() -> None:
     assert rules_of(read_bytes(bytes(content), LAYOUT, PBOC)) == ["P107"]
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x.dat", "a/../../x.dat", "..\\x.dat", "C:\\x.dat", "a\nb.dat"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        "../x.dat",
+        "a/../../x.dat",
+        "..\\x.dat",
+        "C:\\x.dat",
+        "a\nb.dat",
+        "a\u202etad.b.dat",
+        "a\u200b.dat",
+    ],
+)
 def test_names_that_lead_elsewhere_are_p107(name: str) -> None:
     found = opened(make_zip({name: b"x"}))
     assert ([finding.rule for finding in found.findings], found.members) == (["P107"], [])

@@ -74,6 +74,18 @@ def test_columns_are_classified_like_any_header() -> None:
     assert rules_of(unnamed) == ["P106"]
 
 
+def test_without_a_header_the_width_is_the_agreed_one() -> None:
+    layout = make_layout(format="workbook", header=False)
+    assert cells_of(
+        read_bytes(make_workbook([["A1"], ["A2", None, None, None]]), layout), "loan_no", "balance_yuan"
+    ) == [
+        ("A1", ""),
+        ("A2", ""),
+    ]
+    read = read_bytes(make_workbook([["A1", "x", 1, "?"]]), layout)
+    assert [finding.message_en for finding in read.file_findings] == ["1 columns more than agreed"]
+
+
 def test_a_sheet_without_rows_is_no_rows_and_without_header_p105() -> None:
     assert rules_of(read_bytes(make_sheet(), LAYOUT)) == []
     assert rules_of(read_bytes(make_workbook([["标题"]]), LAYOUT)) == ["P105"]
