@@ -1,22 +1,26 @@
-"""Read a sheet of an XLSX or XLS workbook into strings: numbers as their shortest decimal text, dates as YYYY-MM-DD, text as it stands.
+"""Read a sheet of an XLSX or XLS workbook into strings.
 
-The sheet is measured before it is loaded, because a single cell at XFD1048576 would make a reader allocate them all.
+Numbers come as their shortest decimal text, dates as YYYY-MM-DD, text as it stands. The sheet is measured before it is
+loaded, because a single cell at XFD1048576 would make a reader allocate them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from decimal import Decimal
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
-from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
 
 from etl.findings import FileFinding
+from etl.intake import sheet_process
 from etl.intake.package import BROKEN_ZIP, Caps, open_zip
+from etl.intake.sheet_process import column_text
 from etl.intake.sheets import (
     OLE_MAGIC,
     UNLIKE_XLSX,
@@ -39,18 +43,18 @@ MAX_CELLS: Final = 8_000_000
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_XLS_BYTES: Final = 64 << 20
 MAX_XLS_CELLS: Final = 4_000_000
-_EXACT_WHOLE = 1e15
+READER_SECONDS: Final = 600
 _FIX = "另存为新的 .xlsx 工作簿后重报"
 _FIX_DOUBT = "取消合并单元格，将公式粘贴为数值，更正错误值后重报"
 _DOUBTS: Final = {"formula": ("公式", "a formula"), "error": ("错误值", "an error value")}
-_ToText = Callable[[Any], str]
 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """All cells from A1 on, the facts about them, and the merged areas as ((row, column), (row, column)) from 0."""
+    """All cells from A1 on as columns of text, the facts about them, and the merged areas."""
 
-    grid: list[list[Any]]
+    rows: int
+    columns: list[list[str]]
     facts: SheetFacts
     merged: Sequence[Area]
 
@@ -64,16 +68,14 @@ def read_workbook(
     an error value or a merged area in an agreed column is a P123, and no row is handed on: nothing is guessed.
     """
     sheet = _load_xls(raw, member, layout) if _is_xls(raw) else _load_xlsx(raw, member, layout)
-    grid = sheet.grid
-    header = grid[layout.header_row - 1] if len(grid) >= layout.header_row else []
-    body = grid[layout.header_row :] if layout.header else grid
-    first_line = (layout.header_row if layout.header else 0) + 1
-    cells = [_column_text(column) for column in zip(*body, strict=True)]
-    trailer_row = _take_trailer(cells, len(body), layout, readout)
+    above = layout.header_row if layout.header else 0
+    names = [column[layout.header_row - 1].strip() for column in sheet.columns if len(column) >= layout.header_row]
+    cells = [column[above:] for column in sheet.columns]
+    count, first_line = max(sheet.rows - above, 0), above + 1
+    trailer_row = _take_trailer(cells, count, layout, readout)
     if trailer_row:
         cells = [column[: trailer_row - 1] for column in cells]
-    filled = _filled_rows(cells, trailer_row - 1 if trailer_row else len(body))
-    names = [_cell_text(cell).strip() for cell in header]
+    filled = _filled_rows(cells, trailer_row - 1 if trailer_row else count)
     columns = _columns(names, cells, layout, member, readout)
     readout.note_columns(columns)
     readout.rows_read = int(filled[-1]) if len(filled) else 0
@@ -98,45 +100,6 @@ def _take_trailer(cells: list[list[str]], count: int, layout: Layout, readout: R
     last = int(filled[-1])
     readout.trailer = trailer_cells([column[last - 1] for column in cells], layout)
     return 0 if readout.trailer is None else last
-
-
-def number_text(value: float) -> str:
-    """The shortest decimal text that reads back as the same number, without exponent.
-
-    >>> number_text(5.4321), number_text(50000.0), number_text(1e-05), number_text(3.41181198001010e17)
-    ('5.4321', '50000', '0.00001', '341181198001010000')
-    """
-    if value.is_integer() and abs(value) < _EXACT_WHOLE:
-        return str(int(value))
-    text = repr(value).removesuffix(".0")
-    return format(Decimal(text), "f") if "e" in text else text
-
-
-def _moment_text(value: datetime) -> str:
-    return value.date().isoformat() if value.time() == time() else value.isoformat(sep=" ")
-
-
-_TEXT_OF: Final[dict[type, _ToText]] = {
-    str: str,
-    float: number_text,
-    int: str,
-    bool: lambda value: "TRUE" if value else "FALSE",
-    date: date.isoformat,
-    datetime: _moment_text,
-}
-
-
-def _cell_text(value: Any) -> str:
-    return _TEXT_OF.get(type(value), str)(value)
-
-
-def _column_text(column: Sequence[Any]) -> list[str]:
-    kinds = set(map(type, column))
-    if kinds <= {str}:
-        return list(column)
-    if len(kinds) == 1:
-        return list(map(_TEXT_OF.get(kinds.pop(), str), column))
-    return list(map(_cell_text, column))
 
 
 def _columns(
@@ -177,20 +140,25 @@ def _is_xls(raw: BinaryIO) -> bool:
 def _load_xlsx(raw: BinaryIO, member: str, layout: Layout) -> _Sheet:
     """The agreed sheet; raises UnreadableError when there is none, it is not to be seen, or the file is damaged."""
     facts = _xlsx_facts(raw, member)
-    raw.seek(0)
+    found = _run_reader(_all_of(raw, member, MAX_FILE_BYTES), member, layout.sheet)
+    name = _chosen_sheet(member, layout.sheet, found["visible"])
+    merged = [((top, left), (bottom, right)) for (top, left), (bottom, right) in found["merged"]]
+    return _Sheet(found["rows"], found["columns"], facts.get(name) or _united(facts), merged)
+
+
+def _run_reader(content: bytes, member: str, sheet: str | None) -> dict[str, Any]:
+    """What the reader's process says of the workbook; raises UnreadableError (P107) when it came to an end."""
+    script = Path(sheet_process.__file__)
+    command = [sys.executable, "-I", str(script), sheet or ""]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     try:
-        book = CalamineWorkbook.from_filelike(raw)
-        visible = {sheet.name: sheet.visible == SheetVisibleEnum.Visible for sheet in book.sheets_metadata}
-        name = _chosen_sheet(member, layout.sheet, visible)
-        sheet = book.get_sheet_by_name(name)
-        grid = sheet.to_python(skip_empty_area=False)
-        return _Sheet(grid, facts.get(name) or _united(facts), sheet.merged_cell_ranges or [])
-    except (CalamineError, ValueError, OverflowError, IndexError) as error:
-        raise _damaged(member, error) from None
-    except BaseException as error:  # a panic of the Rust reader derives from nothing narrower
-        if type(error).__name__ == "PanicException":
-            raise _damaged(member, error) from None
-        raise
+        ended = subprocess.run(command, input=content, timeout=READER_SECONDS, check=False, **pipes)
+    except subprocess.TimeoutExpired:
+        raise _damaged(member, f"its reader did not end within {READER_SECONDS} s") from None
+    if ended.returncode:
+        raise _damaged(member, f"its reader ended with {ended.returncode}")
+    loaded: dict[str, Any] = json.loads(ended.stdout.decode("utf-8", "surrogatepass"))
+    return loaded
 
 
 def _united(facts: Mapping[str, SheetFacts]) -> SheetFacts:
@@ -207,11 +175,13 @@ def _load_xls(raw: BinaryIO, member: str, layout: Layout) -> _Sheet:
         place = names.index(_chosen_sheet(member, layout.sheet, visible))
         if facts[place].cells > MAX_XLS_CELLS:
             raise _too_wide(member)
-        return _Sheet(xls_grid(content, place), facts[place], facts[place].merged)
+        grid = xls_grid(content, place)
+        columns = [column_text(column) for column in zip(*grid, strict=True)]
+        return _Sheet(len(grid), columns, facts[place], facts[place].merged)
     except UnreadableError:
         raise
     except Exception as error:  # damaged bytes surface in the reader as anything from IndexError to AssertionError
-        raise _damaged(member, error) from None
+        raise _damaged(member, type(error).__name__) from None
 
 
 def _all_of(raw: BinaryIO, member: str, limit: int) -> bytes:
@@ -225,21 +195,20 @@ def _all_of(raw: BinaryIO, member: str, limit: int) -> bytes:
 def _chosen_sheet(member: str, agreed: str | None, is_visible: Mapping[str, bool]) -> str:
     """The agreed sheet, or the only one to be seen where none is named. A hidden sheet is nobody's statement."""
     visible = [name for name in is_visible if is_visible[name]]
-    if agreed is None:
-        if len(visible) == 1:
-            return visible[0]
+    name = sheet_process.chosen(agreed or "", dict(is_visible))
+    if name is not None:
+        return name
+    if not agreed:
         en = f"it has {len(visible)} visible sheets, and none is agreed"
         raise broken(member, f"有 {len(visible)} 个可见工作表，无法确定是哪一个", en, "只保留一个工作表后重报")
     if agreed not in is_visible:
         en = f"it has no sheet named {agreed}"
         raise broken(member, f"没有名为“{agreed}”的工作表", en, "使用约定的工作表名称")
-    if agreed not in visible:
-        raise broken(member, f"工作表“{agreed}”被隐藏", f"the sheet {agreed} is hidden", "取消隐藏，核对后重报")
-    return agreed
+    raise broken(member, f"工作表“{agreed}”被隐藏", f"the sheet {agreed} is hidden", "取消隐藏，核对后重报")
 
 
-def _damaged(member: str, error: BaseException) -> UnreadableError:
-    en = f"the workbook is damaged or encrypted ({type(error).__name__})"
+def _damaged(member: str, why: str) -> UnreadableError:
+    en = f"the workbook is damaged or encrypted ({why})"
     return broken(member, "工作簿损坏或已加密", en, _FIX)
 
 
@@ -262,7 +231,7 @@ def _xlsx_facts(raw: BinaryIO, member: str) -> dict[str, SheetFacts]:
     except EntityError:
         raise broken(member, "含 XML 实体声明", "it declares XML entities", _FIX) from None
     except BROKEN_ZIP as error:
-        raise _damaged(member, error) from None
+        raise _damaged(member, type(error).__name__) from None
     if max((facts.cells for facts in by_entry.values()), default=0) > MAX_CELLS:
         raise _too_wide(member)
     if any(name in by_entry for name in UNLIKE_XLSX):

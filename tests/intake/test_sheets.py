@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -250,3 +251,14 @@ def test_a_workbook_in_a_package_is_read() -> None:
     content = make_zip({"台账.xls": make_xls([*TITLED, *ROWS])})
     read = read_bytes(content, LAYOUT, make_feed("zip"), "x.zip")
     assert cells_of(read, "_member", "loan_no") == [("台账.xls", "A1"), ("台账.xls", "A2")]
+
+
+@pytest.mark.parametrize("count", [4_294_967_295, 99_999_999_999, 18_446_744_073_709_551_615])
+def test_a_workbook_that_asks_for_all_memory_ends_its_reader_and_nothing_else(count: int) -> None:
+    """The native reader reserves what the table of shared texts says it holds."""
+    file = io.BytesIO(make_xlsx([*TITLED, *ROWS]))
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    with zipfile.ZipFile(file, "a") as archive:
+        table = f'<sst xmlns="{space}" count="{count}" uniqueCount="{count}"><si><t>x</t></si></sst>'
+        archive.writestr("xl/sharedStrings.xml", table)
+    assert rules_of(read_bytes(file.getvalue(), LAYOUT)) == ["P107"]
