@@ -2,30 +2,33 @@
 
 A cell is in doubt when a reader would have to guess it: a formula (its saved value may be stale, or absent, which reads
 as blank) and an error such as #N/A (which reads as blank too). XLSX is read as XML text in pieces, XLS as the records of
-its BIFF stream; an XLS has at most 65,536 rows a sheet, so its records are walked one by one.
+its BIFF stream; an XLS has at most 65,536 rows a sheet, so its records are walked one by one. XLS is read by xlrd: it is
+slower than a native reader, but damaged bytes raise in it, where they end the process of another.
 """
 
 from __future__ import annotations
 
+import io
 import posixpath
 import re
 import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from datetime import datetime, time
+from typing import Any, Final
 from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
-import olefile
+import xlrd
+from xlrd.compdoc import CompDoc
 
 from etl.intake.package import READ_BYTES
 
 MAX_DOUBTFUL: Final = 10_000
 OLE_MAGIC: Final = bytes.fromhex("D0CF11E0A1B11AE1")
 UNLIKE_XLSX: Final = ("content.xml", "xl/workbook.bin")
-BROKEN_XLS: Final = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, struct.error)
 _SEAM_BYTES = 64
 _LONG_SEAM_BYTES = 4096
 _SMALL_XML_BYTES = 1 << 20
@@ -36,9 +39,13 @@ _PLACE = re.compile(rb"\sr\s*=\s*[\"']([A-Z]{1,3})([0-9]{1,7})")
 _DOCTYPE = b"<!DOCTYPE"
 _EQUALS, _QUOTES, _BLANK, _NAME = ord("="), (34, 39), 32, ord("r")
 _LETTERS, _DIGITS = 7, 9
-_BOF, _EOF, _BOUNDSHEET, _FORMULA_RECORD, _BOOLERR = 0x0809, 0x000A, 0x0085, 0x0006, 0x0205
+_BOF, _EOF, _BOUNDSHEET, _FORMULA_RECORD, _BOOLERR, _MERGED = 0x0809, 0x000A, 0x0085, 0x0006, 0x0205, 0x00E5
+_NO_STATE: Final = 0x03  # the two bits of a sheet's state: visible, hidden, very hidden
 _ONE_CELL = frozenset({_FORMULA_RECORD, _BOOLERR, 0x0201, 0x0203, 0x0204, 0x00D6, 0x00FD, 0x027E})
 _SEVERAL_CELLS = frozenset({0x00BD, 0x00BE})
+
+
+Area = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, order=True)
@@ -52,10 +59,15 @@ class Doubtful:
 
 @dataclass
 class SheetFacts:
-    """How many cells a sheet spans from A1 on, and its first MAX_DOUBTFUL cells in doubt."""
+    """How many cells a sheet spans from A1 on, its first MAX_DOUBTFUL cells in doubt; of an XLS also what is merged.
+
+    Merged areas are ((row, column), (row, column)) of their first and last cell, from 0.
+    """
 
     cells: int = 0
     doubtful: set[Doubtful] = field(default_factory=set)
+    merged: list[Area] = field(default_factory=list)
+    is_visible: bool = True
 
     def doubt(self, row: int, column: int, kind: str) -> None:
         if len(self.doubtful) < MAX_DOUBTFUL:
@@ -186,13 +198,39 @@ def _read_places(octets: npt.NDArray[np.uint8], starts: npt.NDArray[np.intp]) ->
 # -- XLS --------------------------------------------------------------------------------------------------------------
 
 
-def xls_facts(raw: BinaryIO) -> list[SheetFacts]:
-    """Facts of each sheet in the order of the workbook. Raises one of BROKEN_XLS."""
-    with olefile.OleFileIO(raw) as container:
-        name = next(name for name in ("Workbook", "Book") if container.exists(name))
-        stream = container.openstream(name).read()
-    starts = [struct.unpack_from("<I", stream, at)[0] for kind, at, _ in _records(stream, 0) if kind == _BOUNDSHEET]
-    return [_substream_facts(stream, start) for start in starts]
+def xls_facts(content: bytes) -> list[SheetFacts]:
+    """Facts of each sheet in the order of the workbook. Raises whatever damaged bytes lead to."""
+    container = CompDoc(content, logfile=io.StringIO())
+    found = (container.locate_named_stream(name) for name in ("Workbook", "Book"))
+    memory, start, size = next(stream for stream in found if stream[0] is not None)
+    stream = bytes(memory[start : start + size])
+    sheets = [(at, size) for kind, at, size in _records(stream, 0) if kind == _BOUNDSHEET]
+    return [_substream_facts(stream, *struct.unpack_from("<IB", stream, at)) for at, _ in sheets]
+
+
+def xls_grid(content: bytes, place: int) -> list[list[Any]]:
+    """All cells of one sheet (from 0) from A1 on: text, numbers, truths, moments. Raises as `xls_facts` does."""
+    with xlrd.open_workbook(file_contents=content, logfile=io.StringIO(), on_demand=True) as book:
+        sheet = book.sheet_by_index(place)
+        return [
+            [_xls_value(kind, value, book.datemode) for kind, value in zip(kinds, values, strict=True)]
+            for kinds, values in ((sheet.row_types(row), sheet.row_values(row)) for row in range(sheet.nrows))
+        ]
+
+
+def xls_names(content: bytes) -> list[str]:
+    """Names of the sheets in their order. Raises as `xls_facts` does."""
+    with xlrd.open_workbook(file_contents=content, logfile=io.StringIO(), on_demand=True) as book:
+        return list(book.sheet_names())
+
+
+def _xls_value(kind: int, value: Any, datemode: int) -> Any:
+    if kind == xlrd.XL_CELL_DATE:
+        moment: datetime = xlrd.xldate.xldate_as_datetime(value, datemode)
+        return moment if value >= 1 else time(moment.hour, moment.minute, moment.second)
+    if kind == xlrd.XL_CELL_BOOLEAN:
+        return bool(value)
+    return "" if kind == xlrd.XL_CELL_ERROR else value
 
 
 def _records(stream: bytes, start: int) -> Iterator[tuple[int, int, int]]:
@@ -207,9 +245,11 @@ def _records(stream: bytes, start: int) -> Iterator[tuple[int, int, int]]:
         place += 4 + size
 
 
-def _substream_facts(stream: bytes, start: int) -> SheetFacts:
-    facts, last_row, last_column = SheetFacts(), -1, -1
+def _substream_facts(stream: bytes, start: int, state: int) -> SheetFacts:
+    facts, last_row, last_column = SheetFacts(is_visible=not state & _NO_STATE), -1, -1
     for kind, at, size in _records(stream, start):
+        if kind == _MERGED:
+            facts.merged += _merged_areas(stream, at)
         if kind not in _ONE_CELL and kind not in _SEVERAL_CELLS:
             continue
         row, column = struct.unpack_from("<HH", stream, at)
@@ -222,3 +262,10 @@ def _substream_facts(stream: bytes, start: int) -> SheetFacts:
         last_row, last_column = max(last_row, row), max(last_column, column)
     facts.cells = (last_row + 1) * (last_column + 1)
     return facts
+
+
+def _merged_areas(stream: bytes, at: int) -> Iterator[Area]:
+    (count,) = struct.unpack_from("<H", stream, at)
+    for number in range(count):
+        top, bottom, left, right = struct.unpack_from("<4H", stream, at + 2 + 8 * number)
+        yield (top, left), (bottom, right)

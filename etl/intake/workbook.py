@@ -1,31 +1,37 @@
-"""Read a sheet of an XLSX or XLS workbook into strings: numbers as their shortest decimal text, dates as YYYY-MM-DD, text as it stands.
+"""Read a sheet of an XLSX or XLS workbook into strings.
 
-The sheet is measured before it is loaded, because a single cell at XFD1048576 would make a reader allocate them all.
+Numbers come as their shortest decimal text, dates as YYYY-MM-DD, text as it stands. The sheet is measured before it is
+loaded, because a single cell at XFD1048576 would make a reader allocate them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from decimal import Decimal
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
-from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
 
 from etl.findings import FileFinding
+from etl.intake import sheet_process
 from etl.intake.package import BROKEN_ZIP, Caps, open_zip
+from etl.intake.sheet_process import column_text
 from etl.intake.sheets import (
-    BROKEN_XLS,
     OLE_MAGIC,
     UNLIKE_XLSX,
+    Area,
     EntityError,
     SheetFacts,
     column_letters,
     sheet_entries,
     xls_facts,
+    xls_grid,
+    xls_names,
     xlsx_facts,
 )
 from etl.intake.strings import Readout, Rows, UnreadableError, bad_line, broken, classify, delivered_columns, frame
@@ -36,38 +42,21 @@ WORKBOOK_CAPS: Final = Caps(members=2_000, member_bytes=512 << 20, total_bytes=1
 MAX_CELLS: Final = 8_000_000
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_XLS_BYTES: Final = 64 << 20
-_EXACT_WHOLE = 1e15
+MAX_XLS_CELLS: Final = 4_000_000
+READER_SECONDS: Final = 600
 _FIX = "另存为新的 .xlsx 工作簿后重报"
 _FIX_DOUBT = "取消合并单元格，将公式粘贴为数值，更正错误值后重报"
 _DOUBTS: Final = {"formula": ("公式", "a formula"), "error": ("错误值", "an error value")}
-_ToText = Callable[[Any], str]
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """Facts of the sheets by name, or by their place where the format has no other way to tell; `cells` the span."""
-
-    cells: int
-    by_place: Sequence[SheetFacts]
-    by_name: Mapping[str, SheetFacts] = field(default_factory=dict)
-    is_in_order: bool = False
-
-    def of(self, name: str, place: int) -> SheetFacts:
-        """The facts of a sheet; where it cannot be found, all cells in doubt of the workbook count."""
-        if name in self.by_name:
-            return self.by_name[name]
-        if self.is_in_order and place < len(self.by_place):
-            return self.by_place[place]
-        return SheetFacts(self.cells, {cell for facts in self.by_place for cell in facts.doubtful})
 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """All cells from A1 on, the facts about them, and the merged areas as ((row, column), (row, column)) from 0."""
+    """All cells from A1 on as columns of text, the facts about them, and the merged areas."""
 
-    grid: list[list[Any]]
+    rows: int
+    columns: list[list[str]]
     facts: SheetFacts
-    merged: Sequence[tuple[tuple[int, int], tuple[int, int]]]
+    merged: Sequence[Area]
 
 
 def read_workbook(
@@ -78,17 +67,15 @@ def read_workbook(
     Raises UnreadableError (P107). Empty rows at the end are dropped; an empty row between others is a P201. A formula,
     an error value or a merged area in an agreed column is a P123, and no row is handed on: nothing is guessed.
     """
-    sheet = _load(raw, member, layout, _measure(raw, member))
-    grid = sheet.grid
-    header = grid[layout.header_row - 1] if len(grid) >= layout.header_row else []
-    body = grid[layout.header_row :] if layout.header else grid
-    first_line = (layout.header_row if layout.header else 0) + 1
-    cells = [_column_text(column) for column in zip(*body, strict=True)]
-    trailer_row = _take_trailer(cells, len(body), layout, readout)
+    sheet = _load_xls(raw, member, layout) if _is_xls(raw) else _load_xlsx(raw, member, layout)
+    above = layout.header_row if layout.header else 0
+    names = [column[layout.header_row - 1].strip() for column in sheet.columns if len(column) >= layout.header_row]
+    cells = [column[above:] for column in sheet.columns]
+    count, first_line = max(sheet.rows - above, 0), above + 1
+    trailer_row = _take_trailer(cells, count, layout, readout)
     if trailer_row:
         cells = [column[: trailer_row - 1] for column in cells]
-    filled = _filled_rows(cells, trailer_row - 1 if trailer_row else len(body))
-    names = [_cell_text(cell).strip() for cell in header]
+    filled = _filled_rows(cells, trailer_row - 1 if trailer_row else count)
     columns = _columns(names, cells, layout, member, readout)
     readout.note_columns(columns)
     readout.rows_read = int(filled[-1]) if len(filled) else 0
@@ -113,45 +100,6 @@ def _take_trailer(cells: list[list[str]], count: int, layout: Layout, readout: R
     last = int(filled[-1])
     readout.trailer = trailer_cells([column[last - 1] for column in cells], layout)
     return 0 if readout.trailer is None else last
-
-
-def number_text(value: float) -> str:
-    """The shortest decimal text that reads back as the same number, without exponent.
-
-    >>> number_text(5.4321), number_text(50000.0), number_text(1e-05), number_text(3.41181198001010e17)
-    ('5.4321', '50000', '0.00001', '341181198001010000')
-    """
-    if value.is_integer() and abs(value) < _EXACT_WHOLE:
-        return str(int(value))
-    text = repr(value).removesuffix(".0")
-    return format(Decimal(text), "f") if "e" in text else text
-
-
-def _moment_text(value: datetime) -> str:
-    return value.date().isoformat() if value.time() == time() else value.isoformat(sep=" ")
-
-
-_TEXT_OF: Final[dict[type, _ToText]] = {
-    str: str,
-    float: number_text,
-    int: str,
-    bool: lambda value: "TRUE" if value else "FALSE",
-    date: date.isoformat,
-    datetime: _moment_text,
-}
-
-
-def _cell_text(value: Any) -> str:
-    return _TEXT_OF.get(type(value), str)(value)
-
-
-def _column_text(column: Sequence[Any]) -> list[str]:
-    kinds = set(map(type, column))
-    if kinds <= {str}:
-        return list(column)
-    if len(kinds) == 1:
-        return list(map(_TEXT_OF.get(kinds.pop(), str), column))
-    return list(map(_cell_text, column))
 
 
 def _columns(
@@ -184,68 +132,97 @@ def _note_blank_rows(filled: Rows, first_line: int, member: str, readout: Readou
     readout.row_findings += [bad_line(member, int(row), int(row) + first_line - 1, "") for row in blank]
 
 
-def _load(raw: BinaryIO, member: str, layout: Layout, measured: _Measured) -> _Sheet:
-    """The agreed sheet; raises UnreadableError when there is none, it is not to be seen, or the file is damaged."""
+def _is_xls(raw: BinaryIO) -> bool:
     raw.seek(0)
+    return raw.read(len(OLE_MAGIC)) == OLE_MAGIC
+
+
+def _load_xlsx(raw: BinaryIO, member: str, layout: Layout) -> _Sheet:
+    """The agreed sheet; raises UnreadableError when there is none, it is not to be seen, or the file is damaged."""
+    facts = _xlsx_facts(raw, member)
+    found = _run_reader(_all_of(raw, member, MAX_FILE_BYTES), member, layout.sheet)
+    name = _chosen_sheet(member, layout.sheet, found["visible"])
+    merged = [((top, left), (bottom, right)) for (top, left), (bottom, right) in found["merged"]]
+    return _Sheet(found["rows"], found["columns"], facts.get(name) or _united(facts), merged)
+
+
+def _run_reader(content: bytes, member: str, sheet: str | None) -> dict[str, Any]:
+    """What the reader's process says of the workbook; raises UnreadableError (P107) when it came to an end."""
+    script = Path(sheet_process.__file__)
+    command = [sys.executable, "-I", str(script), sheet or ""]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     try:
-        book = CalamineWorkbook.from_filelike(raw)
-        kinds = {sheet.name: sheet.visible for sheet in book.sheets_metadata}
-        name = _chosen_sheet(member, layout.sheet, kinds)
-        sheet = book.get_sheet_by_name(name)
-        place = book.sheet_names.index(name)
-        return _Sheet(sheet.to_python(skip_empty_area=False), measured.of(name, place), sheet.merged_cell_ranges or [])
-    except (CalamineError, ValueError, OverflowError, IndexError) as error:
-        raise _damaged(member, error) from None
-    except BaseException as error:  # a panic of the Rust reader derives from nothing narrower
-        if type(error).__name__ == "PanicException":
-            raise _damaged(member, error) from None
+        ended = subprocess.run(command, input=content, timeout=READER_SECONDS, check=False, **pipes)
+    except subprocess.TimeoutExpired:
+        raise _damaged(member, f"its reader did not end within {READER_SECONDS} s") from None
+    if ended.returncode:
+        raise _damaged(member, f"its reader ended with {ended.returncode}")
+    loaded: dict[str, Any] = json.loads(ended.stdout.decode("utf-8", "surrogatepass"))
+    return loaded
+
+
+def _united(facts: Mapping[str, SheetFacts]) -> SheetFacts:
+    """Where the parts of a sheet cannot be told from the others, all cells in doubt of the workbook count."""
+    return SheetFacts(doubtful={cell for one in facts.values() for cell in one.doubtful})
+
+
+def _load_xls(raw: BinaryIO, member: str, layout: Layout) -> _Sheet:
+    """The same from an XLS."""
+    content = _all_of(raw, member, MAX_XLS_BYTES)
+    try:
+        facts, names = xls_facts(content), xls_names(content)
+        visible = {name: one.is_visible for name, one in zip(names, facts, strict=True)}
+        place = names.index(_chosen_sheet(member, layout.sheet, visible))
+        if facts[place].cells > MAX_XLS_CELLS:
+            raise _too_wide(member)
+        grid = xls_grid(content, place)
+        columns = [column_text(column) for column in zip(*grid, strict=True)]
+        return _Sheet(len(grid), columns, facts[place], facts[place].merged)
+    except UnreadableError:
         raise
+    except Exception as error:  # damaged bytes surface in the reader as anything from IndexError to AssertionError
+        raise _damaged(member, type(error).__name__) from None
 
 
-def _chosen_sheet(member: str, agreed: str | None, kinds: Mapping[str, SheetVisibleEnum]) -> str:
+def _all_of(raw: BinaryIO, member: str, limit: int) -> bytes:
+    raw.seek(0)
+    content = raw.read(limit + 1)
+    if len(content) > limit:
+        raise broken(member, "工作簿过大", "the workbook is too large", "按月拆分，或改用 CSV")
+    return content
+
+
+def _chosen_sheet(member: str, agreed: str | None, is_visible: Mapping[str, bool]) -> str:
     """The agreed sheet, or the only one to be seen where none is named. A hidden sheet is nobody's statement."""
-    visible = [name for name, kind in kinds.items() if kind == SheetVisibleEnum.Visible]
-    if agreed is None:
-        if len(visible) == 1:
-            return visible[0]
+    visible = [name for name in is_visible if is_visible[name]]
+    name = sheet_process.chosen(agreed or "", dict(is_visible))
+    if name is not None:
+        return name
+    if not agreed:
         en = f"it has {len(visible)} visible sheets, and none is agreed"
         raise broken(member, f"有 {len(visible)} 个可见工作表，无法确定是哪一个", en, "只保留一个工作表后重报")
-    if agreed not in kinds:
+    if agreed not in is_visible:
         en = f"it has no sheet named {agreed}"
         raise broken(member, f"没有名为“{agreed}”的工作表", en, "使用约定的工作表名称")
-    if agreed not in visible:
-        raise broken(member, f"工作表“{agreed}”被隐藏", f"the sheet {agreed} is hidden", "取消隐藏，核对后重报")
-    return agreed
+    raise broken(member, f"工作表“{agreed}”被隐藏", f"the sheet {agreed} is hidden", "取消隐藏，核对后重报")
 
 
-def _damaged(member: str, error: BaseException) -> UnreadableError:
-    en = f"the workbook is damaged or encrypted ({type(error).__name__})"
+def _damaged(member: str, why: str) -> UnreadableError:
+    en = f"the workbook is damaged or encrypted ({why})"
     return broken(member, "工作簿损坏或已加密", en, _FIX)
 
 
-def _measure(raw: BinaryIO, member: str) -> _Measured:
-    """Refuse a workbook that is neither a sound XLSX nor XLS, or whose sheets span more cells than MAX_CELLS."""
-    size = raw.seek(0, 2)
-    raw.seek(0)
-    is_legacy = raw.read(len(OLE_MAGIC)) == OLE_MAGIC
-    if size > (MAX_XLS_BYTES if is_legacy else MAX_FILE_BYTES):
+def _too_wide(member: str) -> UnreadableError:
+    return broken(member, "工作表范围过大", "a sheet spans too many cells", "删除表格右侧和下方的空单元格后重报")
+
+
+def _xlsx_facts(raw: BinaryIO, member: str) -> dict[str, SheetFacts]:
+    """Facts by sheet (by zip entry where it cannot be told which is which).
+
+    Raises UnreadableError for what is no sound XLSX, or has a sheet that spans more cells than MAX_CELLS.
+    """
+    if raw.seek(0, 2) > MAX_FILE_BYTES:
         raise broken(member, "工作簿过大", "the workbook is too large", "按月拆分，或改用 CSV")
-    measured = _measure_xls(raw, member) if is_legacy else _measure_xlsx(raw, member)
-    if measured.cells > MAX_CELLS:
-        raise broken(member, "工作表范围过大", "a sheet spans too many cells", "删除表格右侧和下方的空单元格后重报")
-    return measured
-
-
-def _measure_xls(raw: BinaryIO, member: str) -> _Measured:
-    """The reader loads all sheets of an XLS at once, so their cells count together."""
-    try:
-        by_place = xls_facts(raw)
-    except (*BROKEN_XLS, StopIteration) as error:
-        raise _damaged(member, error) from None
-    return _Measured(sum(facts.cells for facts in by_place), by_place=by_place, is_in_order=True)
-
-
-def _measure_xlsx(raw: BinaryIO, member: str) -> _Measured:
     archive, findings = open_zip(raw, member, WORKBOOK_CAPS)
     if archive is None:
         raise broken(member, findings[0].message_zh, findings[0].message_en, _FIX)
@@ -254,12 +231,12 @@ def _measure_xlsx(raw: BinaryIO, member: str) -> _Measured:
     except EntityError:
         raise broken(member, "含 XML 实体声明", "it declares XML entities", _FIX) from None
     except BROKEN_ZIP as error:
-        raise _damaged(member, error) from None
-    cells = max((facts.cells for facts in by_entry.values()), default=0)
-    if cells <= MAX_CELLS and any(name in by_entry for name in UNLIKE_XLSX):
+        raise _damaged(member, type(error).__name__) from None
+    if max((facts.cells for facts in by_entry.values()), default=0) > MAX_CELLS:
+        raise _too_wide(member)
+    if any(name in by_entry for name in UNLIKE_XLSX):
         raise broken(member, "不是 .xlsx 或 .xls 工作簿", "it is neither an .xlsx nor an .xls workbook", _FIX)
-    by_name = {name: by_entry[entry] for name, entry in entries.items() if entry in by_entry}
-    return _Measured(cells, by_name=by_name, by_place=list(by_entry.values()))
+    return {name: by_entry[entry] for name, entry in entries.items() if entry in by_entry} or by_entry
 
 
 def _doubt_in(sheet: _Sheet, columns: Sequence[str | None], layout: Layout, trailer_row: int) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -216,7 +217,7 @@ def test_columns_have_letters(number: int, letters: str) -> None:
 
 def test_a_far_cell_of_an_xls_is_seen_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     content = make_xls(TITLED, lambda page: page.write(65_535, 255, "x"))
-    monkeypatch.setattr(workbook.CalamineWorkbook, "from_filelike", None)  # it must not come to that
+    monkeypatch.setattr(workbook, "xls_grid", None)  # it must not come to that
     assert said(read_bytes(content, LAYOUT)) == [("P107", "a sheet spans too many cells")]
 
 
@@ -250,3 +251,14 @@ def test_a_workbook_in_a_package_is_read() -> None:
     content = make_zip({"台账.xls": make_xls([*TITLED, *ROWS])})
     read = read_bytes(content, LAYOUT, make_feed("zip"), "x.zip")
     assert cells_of(read, "_member", "loan_no") == [("台账.xls", "A1"), ("台账.xls", "A2")]
+
+
+@pytest.mark.parametrize("count", [4_294_967_295, 99_999_999_999, 18_446_744_073_709_551_615])
+def test_a_workbook_that_asks_for_all_memory_ends_its_reader_and_nothing_else(count: int) -> None:
+    """The native reader reserves what the table of shared texts says it holds."""
+    file = io.BytesIO(make_xlsx([*TITLED, *ROWS]))
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    with zipfile.ZipFile(file, "a") as archive:
+        table = f'<sst xmlns="{space}" count="{count}" uniqueCount="{count}"><si><t>x</t></si></sst>'
+        archive.writestr("xl/sharedStrings.xml", table)
+    assert rules_of(read_bytes(file.getvalue(), LAYOUT)) == ["P107"]

@@ -10,7 +10,7 @@ import openpyxl
 import pytest
 
 from etl.intake import workbook
-from etl.intake.workbook import number_text
+from etl.intake.sheet_process import number_text
 from tests.intake.making import cells_of, make_layout, make_zip, read_bytes, rules_of
 
 HEADINGS = {"借据编号": "loan_no", "姓名": "borrower_name", "余额(万元)": "balance_yuan"}
