@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from etl.contract import suite
 from etl.contract.casts import blank_free_columns, cast_select
 from etl.contract.context import Context
+from etl.contract.corrections import CORRECTED, HEALED, Correction, can_apply, corrected_select, matched_select
 from etl.contract.model import Contract, ruleset_checksum
 from etl.contract.predicates import (
     accepted_select,
@@ -35,7 +37,7 @@ from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
 from etl.intake.reader import read_delivery
-from etl.intake.receipt import Answer, Receipt, write_receipts
+from etl.intake.receipt import Answer, Receipt, ReceiptRule, write_receipts
 from etl.intake.strings import Strings, row_findings_table, strings_schema
 from etl.ledger.records import Delivery
 from etl.period import Period
@@ -56,6 +58,7 @@ class Subject:
     contract: Contract
     context: Context
     ruleset: str
+    corrections: Sequence[Correction] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Verdict:
     file_findings: Sequence[FileFinding] = ()
     macro: Mapping[str, str] = field(default_factory=dict)
     findings: pa.Table | None = None
+    corrected: pa.Table | None = None
+    healed: Sequence[str] = ()
 
     @property
     def is_accepted(self) -> bool:
@@ -91,7 +96,9 @@ def subject_of(ws: Workspace, delivery: Delivery, *, any_layout: bool = False) -
     layout = feed.layouts[0] if any_layout else feed.layout_for(period, delivery.name)
     contract = ws.contract_of(delivery.dataset)
     context = ws.context(delivery.supplier, period)
-    return Subject(delivery, feed, layout, contract, context, _ruleset(ws, contract, feed, layout, context))
+    mends = [one for one in ws.corrections if one.is_for(delivery.supplier, delivery.dataset, period)]
+    ruleset = _ruleset(ws, contract, feed, layout, context, mends)
+    return Subject(delivery, feed, layout, contract, context, ruleset, mends)
 
 
 def no_layout(delivery: Delivery) -> Verdict:
@@ -101,13 +108,16 @@ def no_layout(delivery: Delivery) -> Verdict:
     return Verdict(outcome="rejected", counts_by_rule={"P109": 1}, file_findings=[found])
 
 
-def _ruleset(ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context) -> str:
-    """A mark of everything that decides about a row: rules, code lists, layout, acceptance and the month's literals."""
+def _ruleset(
+    ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context, mends: Sequence[Correction] = ()
+) -> str:
+    """A mark of all that decides about a row: rules, code lists, layout, acceptance, the month's literals, corrections."""
     parts = [
         ruleset_checksum(contract, ws.registry.codes),
         feed.accept.model_dump_json(),
         layout.model_dump_json(exclude={"from_"}),
         json.dumps([context.institution_codes, context.known_villages, context.id_prefixes], default=list),
+        *(one.mark for one in mends),
     ]
     return hashlib.md5("\n".join(parts).encode(), usedforsecurity=False).hexdigest()[:16]
 
@@ -167,7 +177,24 @@ def cast(engine: DuckEngine, ws: Workspace, subject: Subject, strings: Strings) 
     select = cast_select(subject.contract, subject.layout, ws.registry.codes, relation="strings", blank_free=blank_free)
     same = _same_in_all_rows(strings.table)
     engine.run_model("typed_cells", f"SELECT * EXCLUDE ({', '.join(same)}) FROM ({select})" if same else select)
-    engine.run_view("typed", f"SELECT {''.join(f'{literal(v)} AS {c}, ' for c, v in same.items())}* FROM typed_cells")
+    constants = "".join(f"{literal(v)} AS {c}, " for c, v in same.items())
+    engine.run_view("typed_0" if subject.corrections else "typed", f"SELECT {constants}* FROM typed_cells")
+    if subject.corrections:
+        _correct(engine, ws, subject)
+
+
+def _correct(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:
+    """Make `typed` from `typed_0` by one correction after the other, and `corrected`: the rows each of them mended."""
+    mended = ["SELECT NULL::VARCHAR AS _member, NULL::BIGINT AS _row, NULL::VARCHAR AS rule WHERE FALSE"]
+    relation, contract, context = "typed_0", subject.contract, subject.context
+    for number, one in enumerate(subject.corrections, start=1):
+        if can_apply(one, subject.layout):
+            mended.append(matched_select(contract, one, context, relation=relation))
+            select = corrected_select(contract, subject.layout, ws.registry.codes, one, context, relation=relation)
+            relation = f"typed_{number}"
+            engine.run_view(relation, select)
+    engine.run_view("typed", f"SELECT * FROM {relation}")
+    engine.run_model("corrected", "\nUNION ALL\n".join(mended) + "\nORDER BY 1, 2, 3")
 
 
 def _same_in_all_rows(strings: pa.Table) -> dict[str, str]:
@@ -195,7 +222,7 @@ def _refused(subject: Subject, strings: Strings) -> Verdict:
         rows_read=strings.rows_read,
         rows_rejected=strings.rows_read,
         counts_by_rule=_counted(finding.rule for finding in found),
-        not_checked=[rule.id for rule in subject.contract.row_rules],
+        not_checked=unchecked_rules(subject.contract, None, subject.context),
         file_findings=found,
     )
 
@@ -239,10 +266,21 @@ def _judged(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
         rows_rejected=rejected,
         counts_by_rule=shown,
         shadow_counts=shadow,
-        not_checked=unchecked_rules(subject.contract, subject.layout),
+        not_checked=unchecked_rules(subject.contract, subject.layout, subject.context),
         macro=dict(macro),
         findings=_findings_table(engine, subject),
+        **_mended(engine, subject, strings),
     )
+
+
+def _mended(engine: DuckEngine, subject: Subject, strings: Strings) -> dict[str, Any]:
+    """The rows that corrections changed, and the corrections that found nothing left to correct."""
+    if not subject.corrections:
+        return {}
+    corrected = engine.con.sql("SELECT _member, _row, rule FROM corrected").to_arrow_table()
+    used = set(pc.unique(corrected["rule"]).to_pylist())
+    idle = [one.id for one in subject.corrections if one.id not in used]
+    return {"corrected": corrected, "healed": idle if strings.rows_read else []}
 
 
 def _outcome(subject: Subject, strings: Strings, shown: Mapping[str, int], macro_actions: Sequence[str]) -> str:
@@ -270,23 +308,44 @@ def _findings_table(engine: DuckEngine, subject: Subject) -> pa.Table:
     ).to_arrow_table()
 
 
+def mended(subject: Subject, verdict: Verdict) -> dict[str, Any]:
+    """What the ledger keeps of corrections: rows mended by each, and those whose source has healed."""
+    if not subject.corrections:
+        return {}
+    rules = verdict.corrected["rule"].to_pylist() if verdict.corrected is not None else []
+    return {CORRECTED: _counted(rules), HEALED: list(verdict.healed)}
+
+
 def audit_table(verdict: Verdict) -> pa.Table:
     """All findings of a delivery for `audit.findings`: of rows, of the file, of the delivery as a whole; no values."""
     of_file: list[tuple[str | None, str]] = [(finding.member, finding.rule) for finding in verdict.file_findings]
-    of_file += [(None, rule) for rule in verdict.macro]
+    of_file += [(None, rule) for rule in (*verdict.macro, *verdict.healed)]
+    families = [finding.family for finding in verdict.file_findings]
+    families += ["macro"] * (len(of_file) - len(families))
+    actions = [finding.action for finding in verdict.file_findings]
+    actions += [*verdict.macro.values(), *(HEALED for _ in verdict.healed)]
     whole = pa.table(
         {
             "member": pa.array([member for member, _ in of_file], pa.string()),
             "row_no": pa.nulls(len(of_file), pa.int64()),
             "rule": pa.array([rule for _, rule in of_file], pa.string()),
-            "family": pa.array(["macro" if member is None else "syntax" for member, _ in of_file], pa.string()),
-            "action": pa.array([verdict.macro.get(rule, "reject_file") for _, rule in of_file], pa.string()),
+            "family": pa.array(families, pa.string()),
+            "action": pa.array(actions, pa.string()),
             "column_name": pa.nulls(len(of_file), pa.string()),
         }
     )
     if verdict.findings is None:
         return whole
-    return pa.concat_tables([verdict.findings.rename_columns(whole.column_names), whole])
+    rows = [verdict.findings, *([_described(verdict.corrected)] if verdict.corrected is not None else [])]
+    return pa.concat_tables([*(table.rename_columns(whole.column_names) for table in rows), whole])
+
+
+def _described(corrected: pa.Table) -> pa.Table:
+    """Corrected rows in the columns of findings."""
+    texts = {"family": "quality", "action": CORRECTED}
+    constants = {name: pa.repeat(pa.scalar(text), corrected.num_rows) for name, text in texts.items()}
+    columns = {name: corrected[name] for name in ("_member", "_row", "rule")}
+    return pa.table({**columns, **constants, "column_name": pa.nulls(corrected.num_rows, pa.string())})
 
 
 def receipt_findings(verdict: Verdict) -> pa.Table:
@@ -295,8 +354,10 @@ def receipt_findings(verdict: Verdict) -> pa.Table:
         return pa.table(
             {"_member": pa.array([], pa.string()), "_row": pa.array([], pa.int64()), "rule": pa.array([], pa.string())}
         )
-    told = verdict.findings.filter(pc.not_equal(verdict.findings["action"], "shadow"))
-    return told.select(["_member", "_row", "rule"])
+    told = verdict.findings.filter(pc.not_equal(verdict.findings["action"], "shadow")).select(
+        ["_member", "_row", "rule"]
+    )
+    return told if verdict.corrected is None else pa.concat_tables([told, verdict.corrected])
 
 
 def compare_opinions(engine: DuckEngine, ws: Workspace, subject: Subject, *, now: datetime) -> None:
@@ -391,12 +452,19 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         says,
         receipt_findings(verdict),
         replace(strings, file_findings=[*verdict.file_findings, *_macro_findings(subject, verdict)]),
-        {rule.id: rule for rule in (*subject.contract.row_rules, *subject.contract.macro_rules)},
+        _told_rules(ws, subject),
         subject.layout,
         key_column=_own_number(subject.contract),
         open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
         encoding=owner.receipt_encoding,
     )
+
+
+def _told_rules(ws: Workspace, subject: Subject) -> dict[str, ReceiptRule]:
+    """Everything a row of a receipt may name: rules of the contract, rules across files, corrections."""
+    told: list[ReceiptRule] = [*subject.contract.row_rules, *subject.contract.macro_rules, *subject.corrections]
+    told += [rule for rule in ws.contracts.across.values() if rule.is_told]
+    return {rule.id: rule for rule in told}
 
 
 def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:

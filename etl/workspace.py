@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import duckdb
+
+from etl.contract.across import BoundsEntry, load_bounds
+from etl.contract.corrections import Correction, load_corrections
 from etl.contract.model import Contract, Contracts, load_contracts
-from etl.contract.predicates import Context
+from etl.contract.predicates import Context, accepted_columns, rejected_columns
 from etl.engine.duck import DuckEngine
 from etl.engine.models import Model, load_models
 from etl.grading.plan import grading_plan
@@ -33,6 +37,16 @@ class Workspace:
     @cached_property
     def contracts(self) -> Contracts:
         return load_contracts(self.settings.expectations)
+
+    @cached_property
+    def bounds(self) -> dict[str, BoundsEntry]:
+        """What the county sets in place of the bounds of rules across files."""
+        return load_bounds(self.settings.config, self.contracts.across)
+
+    @cached_property
+    def corrections(self) -> tuple[Correction, ...]:
+        """Known upstream errors, in the order in which they are mended."""
+        return load_corrections(self.settings.config, self.contracts, self.registry)
 
     @cached_property
     def models(self) -> dict[str, Model]:
@@ -64,8 +78,24 @@ class Workspace:
             path = overlay_file(self.settings.config, f"{kind}/{owner.code}.yml")
             for dataset, feed in owner.feeds.items():
                 _require_layouts(path, dataset, feed, self._contract_named(path, dataset))
+        self._require_rules()
         policies = load_policies(self.settings.config, period, self.registry)
         grading_plan(policies, self.models, notice_days=self.registry.county.notice_days)
+
+    def _require_rules(self) -> None:
+        """Corrections and bounds fit; the SQL of every rule across files runs (over relations without rows)."""
+        _ = self.corrections, self.bounds
+        with DuckEngine() as engine:
+            for rule in self.contracts.across.values():
+                for one in rule.relations:
+                    contract = self.contracts.for_dataset(one.dataset)
+                    columns = rejected_columns(contract) if one.is_rejected else accepted_columns(contract)
+                    engine.register_parquet(one.name, [], columns)
+                try:
+                    engine.run_model("across_found", rule.sql, rule.params(Period(2024, 1)))
+                except duckdb.Error as error:
+                    problem = str(error).splitlines()[0]
+                    raise ConfigurationError(rule.path, f"rules.{rule.id}.sql", problem, "correct it") from None
 
     def _contract_named(self, path: Path, dataset: str) -> Contract:
         try:

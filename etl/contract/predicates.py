@@ -43,10 +43,19 @@ def active_rules(contract: Contract, layout: Layout, context: Context) -> list[R
     ]
 
 
-def unchecked_rules(contract: Contract, layout: Layout) -> list[str]:
-    """Ids of row rules that cannot run because the layout lacks a column they need."""
-    present = set(layout.canonical)
-    return [rule.id for rule in contract.row_rules if not present >= set(rule.columns)]
+def unchecked_rules(contract: Contract, layout: Layout | None, context: Context | None = None) -> list[str]:
+    """Ids of row rules that cannot run because the layout lacks a column they need (all of them without a layout).
+
+    With a context only rules in force in its month. Suppliers read this in receipts: shadow rules are never named.
+    """
+    present = set(layout.canonical) if layout else set()
+    return [
+        rule.id
+        for rule in contract.row_rules
+        if rule.action != "shadow"
+        and (context is None or rule.applies_in(context.period_start))
+        and not (layout and present >= set(rule.columns))
+    ]
 
 
 def findings_select(contract: Contract, layout: Layout, *, relation: str = "typed", context: Context) -> str:

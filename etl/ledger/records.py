@@ -76,6 +76,7 @@ class Delivery:
     ruleset: str | None
     content: str | None
     details: Mapping[str, Any]
+    requalifies: str | None
     cutoff_at: datetime | None
     claimed_at: datetime
     stepped_at: datetime
