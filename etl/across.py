@@ -230,6 +230,12 @@ def _about_other_file(rule: AcrossRule, other: Delivery, rows: Sequence[int]) ->
     return FileFinding(rule.id, other.name, zh, en, rule.fix.zh, rule.family, rule.action)
 
 
+def left_out(ws: Workspace, findings: pa.Table) -> pa.Table:
+    """A delivery's findings for the audit without those of rules across files, which `save` keeps by month and rule."""
+    rules = pa.array(list(ws.contracts.across), pa.string())
+    return findings.filter(pc.invert(pc.is_in(findings["rule"], value_set=rules)))
+
+
 def save(ws: Workspace, told: Told) -> None:
     """Keep what ran in `audit.findings`, in place of what the same rules had found in the same month."""
     _save(ws, told.found, told.delivery.supplier)

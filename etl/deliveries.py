@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from etl.contract import suite
 from etl.contract.casts import blank_free_columns, cast_select
 from etl.contract.context import Context
-from etl.contract.corrections import CORRECTED, HEALED, Correction, can_apply, corrected_select, matched_select
+from etl.contract.corrections import CORRECTED, HEALED, Correction, can_apply, correction_update, matched_select
 from etl.contract.model import Contract, ruleset_checksum
 from etl.contract.predicates import (
     accepted_select,
@@ -178,23 +178,20 @@ def cast(engine: DuckEngine, ws: Workspace, subject: Subject, strings: Strings) 
     same = _same_in_all_rows(strings.table)
     engine.run_model("typed_cells", f"SELECT * EXCLUDE ({', '.join(same)}) FROM ({select})" if same else select)
     constants = "".join(f"{literal(v)} AS {c}, " for c, v in same.items())
-    engine.run_view("typed_0" if subject.corrections else "typed", f"SELECT {constants}* FROM typed_cells")
+    engine.run_view("typed", f"SELECT {constants}* FROM typed_cells")
     if subject.corrections:
         _correct(engine, ws, subject)
 
 
 def _correct(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:
-    """Make `typed` from `typed_0` by one correction after the other, and `corrected`: the rows each of them mended."""
-    mended = ["SELECT NULL::VARCHAR AS _member, NULL::BIGINT AS _row, NULL::VARCHAR AS rule WHERE FALSE"]
-    relation, contract, context = "typed_0", subject.contract, subject.context
-    for number, one in enumerate(subject.corrections, start=1):
-        if can_apply(one, subject.layout):
-            mended.append(matched_select(contract, one, context, relation=relation))
-            select = corrected_select(contract, subject.layout, ws.registry.codes, one, context, relation=relation)
-            relation = f"typed_{number}"
-            engine.run_view(relation, select)
-    engine.run_view("typed", f"SELECT * FROM {relation}")
-    engine.run_model("corrected", "\nUNION ALL\n".join(mended) + "\nORDER BY 1, 2, 3")
+    """Mend `typed` by one correction after the other; `corrected` holds the rows each of them changed."""
+    contract, layout, context = subject.contract, subject.layout, subject.context
+    engine.con.execute("CREATE TABLE corrected (_member VARCHAR, _row BIGINT, rule VARCHAR)")
+    for one in subject.corrections:
+        if can_apply(one, layout):
+            engine.con.execute(f"INSERT INTO corrected {matched_select(contract, one, context, relation='typed')}")
+            codes = ws.registry.codes
+            engine.con.execute(correction_update(contract, layout, codes, one, context, relation="typed_cells"))
 
 
 def _same_in_all_rows(strings: pa.Table) -> dict[str, str]:
@@ -277,7 +274,7 @@ def _mended(engine: DuckEngine, subject: Subject, strings: Strings) -> dict[str,
     """The rows that corrections changed, and the corrections that found nothing left to correct."""
     if not subject.corrections:
         return {}
-    corrected = engine.con.sql("SELECT _member, _row, rule FROM corrected").to_arrow_table()
+    corrected = engine.con.sql("SELECT _member, _row, rule FROM corrected ORDER BY ALL").to_arrow_table()
     used = set(pc.unique(corrected["rule"]).to_pylist())
     idle = [one.id for one in subject.corrections if one.id not in used]
     return {"corrected": corrected, "healed": idle if strings.rows_read else []}

@@ -169,7 +169,7 @@ def _answer(
 ) -> Delivery:
     """Save the findings, write the receipt, give the outcome: an outcome without a receipt cannot be."""
     delivery = subject.delivery
-    ws.ledger.save_findings(delivery.delivery_id, deliveries.audit_table(verdict))
+    ws.ledger.save_findings(delivery.delivery_id, across.left_out(ws, deliveries.audit_table(verdict)))
     if told is not None:
         across.save(ws, told)
     deliveries.answer(ws, subject, verdict, strings)

@@ -32,7 +32,7 @@ CORRECTED, HEALED = "corrected", "healed"
 class CorrectionEntry(Strict):
     """One correction as written."""
 
-    id: str = Field(pattern=r"^C[0-9A-Za-z_.]+$")
+    id: str = Field(pattern=r"^KE-[0-9A-Za-z_.]+$")
     bank: str
     dataset: str
     column: str
@@ -219,20 +219,17 @@ def matched_select(contract: Contract, correction: Correction, context: Context,
     return f"SELECT _member, _row, {text_sql(correction.id)} AS rule FROM {relation} WHERE {condition}"
 
 
-def corrected_select(
+def correction_update(
     contract: Contract, layout: Layout, codes: CodeLists, correction: Correction, context: Context, *, relation: str
 ) -> str:
-    """SQL giving TYPED with the cells of one column mended, and with them the cells as they would have been delivered."""
+    """SQL mending the cells of one column of TYPED, and with them the cells as they would have been delivered."""
     column = contract.columns[correction.column]
-    condition = _compiled(contract, correction.match, context)
     value = f"CAST({_compiled(contract, correction.value, context)} AS {staged_type(column)})"
     changed = {column.name: value}
     if column.can_fail_to_cast:
         changed[column.name + RAW] = _as_delivered(column, layout, codes, value)
-    items = [
-        f"CASE WHEN {condition} THEN {new} ELSE {quote(name)} END AS {quote(name)}" for name, new in changed.items()
-    ]
-    return f"SELECT * REPLACE ({', '.join(items)}) FROM {relation}"
+    items = ", ".join(f"{quote(name)} = {new}" for name, new in changed.items())
+    return f"UPDATE {relation} SET {items} WHERE {_compiled(contract, correction.match, context)}"
 
 
 def _compiled(contract: Contract, text: str, context: Context) -> str:

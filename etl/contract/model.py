@@ -91,6 +91,8 @@ class PublishAs(Strict):
 
 
 class FactTexts(Strict):
+    """What a contract says of one fact of a column besides its id: texts, action, and the months it binds."""
+
     says: Text | None = None
     fix: Text | None = None
     clause: str | None = None

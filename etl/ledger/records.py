@@ -76,11 +76,11 @@ class Delivery:
     ruleset: str | None
     content: str | None
     details: Mapping[str, Any]
-    requalifies: str | None
     cutoff_at: datetime | None
     claimed_at: datetime
     stepped_at: datetime
     finished_at: datetime | None
+    requalifies: str | None = None
 
     @property
     def state(self) -> str:
