@@ -106,8 +106,8 @@ def _again(ws: Workspace, base: Delivery, series: Sequence[Delivery], *, rule: s
     except LookupError:
         return Requalified(base, "same")
     origin = base.requalifies or base.delivery_id
-    content = [one for one in series if origin in (one.delivery_id, one.requalifies)]
-    if any(one.ruleset == subject.ruleset for one in content):
+    content = [one for one in series if origin in (one.delivery_id, one.requalifies) and one.outcome in EXAMINED]
+    if content[-1].ruleset == subject.ruleset:
         return Requalified(base, "same_rules")
     if not _differs(ws, subject):
         return Requalified(base, "same")

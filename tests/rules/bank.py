@@ -127,7 +127,8 @@ class Bank:
 
     def receipts(self) -> list[str]:
         """Everything in the bank's outbox, file by file."""
-        return sorted(str(path.relative_to(self.settings.outbox)) for path in self.settings.outbox.rglob("*.*"))
+        folder = self.settings.outbox / CODE
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
 
     def told(self, delivery: Delivery, letter: str) -> list[tuple[str, int | None]]:
         """(rule, row) of the findings of its receipt whose rule begins with a letter."""
@@ -167,7 +168,7 @@ def _feed(dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "files": f"{dataset}_{{period:%Y%m}}*.csv",
         "package": "bare",
-        "provides": [],
+        "provides": ["issued_amount", "overdue_days", "overdue_flag", "terminal_states", "write_offs"],
         "id_form": "plain",
         "accept": {"rows": {"min": 0}, "max_rejected_share": 0.5, "empty": "accepted", **changes.get("accept", {})},
         "layouts": [{**layout, **changes.get("layout", {})}],

@@ -16,3 +16,9 @@ def bank(tmp_path: Path, database_url: str) -> Iterator[Bank]:
     opened = Bank(tmp_path, database_url)
     yield opened
     opened.engine.dispose()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Bank:
+    """The same bank's configuration without a database."""
+    return Bank(tmp_path, "postgresql+psycopg://nobody@127.0.0.1:1/nothing")

@@ -115,11 +115,10 @@ def test_a_healed_source_is_noticed(bank: Bank, capsys: pytest.CaptureFixture[st
     assert bank.send("loans", MARCH, [loan(2, MARCH)]).details["healed"] == ["KE-001"]
 
 
-def test_without_corrections_nothing_is_different(bank: Bank) -> None:
-    with_file = bank.ws
-    assert with_file.corrections == ()
-    (bank.config / "corrections.yml").unlink()
-    assert bank.ws.corrections == ()
+def test_without_corrections_nothing_is_different(desk: Bank) -> None:
+    assert desk.ws.corrections == ()
+    (desk.config / "corrections.yml").unlink()
+    assert desk.ws.corrections == ()
 
 
 @pytest.mark.parametrize(
@@ -144,17 +143,17 @@ def test_without_corrections_nothing_is_different(bank: Bank) -> None:
     ],
 )
 def test_a_correction_that_does_not_fit_is_refused_with_its_place(
-    bank: Bank, changes: dict[str, Any], problem: str
+    desk: Bank, changes: dict[str, Any], problem: str
 ) -> None:
     wanted = {**STATUS, **changes}
-    bank.correct({key: value for key, value in wanted.items() if value is not None})
+    desk.correct({key: value for key, value in wanted.items() if value is not None})
     with pytest.raises(ConfigurationError) as error:
-        _ = bank.ws.corrections
+        _ = desk.ws.corrections
     assert "corrections.yml" in str(error.value)
     assert problem in str(error.value)
 
 
-def test_two_corrections_need_two_names(bank: Bank) -> None:
-    bank.correct(STATUS, STATUS)
+def test_two_corrections_need_two_names(desk: Bank) -> None:
+    desk.correct(STATUS, STATUS)
     with pytest.raises(ConfigurationError, match="id used twice"):
-        _ = bank.ws.corrections
+        _ = desk.ws.corrections
