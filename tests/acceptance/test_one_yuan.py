@@ -21,7 +21,8 @@ import sqlalchemy as sa
 
 from etl import pipeline
 from etl.identifiers import resident_check_character
-from tests.acceptance.county import NOW, County, county_at, three_towns
+from simulator import simulate
+from tests.acceptance.county import NOW, SEED, County, county_at, three_towns
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -82,6 +83,7 @@ def counties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dic
     """What the bank sees of the month in each of the three counties."""
     folder = tmp_path_factory.mktemp("one_yuan")
     config, worlds, key = three_towns(folder / "config"), folder / "worlds", None
+    simulate(worlds / PERIOD, PERIOD, HOUSEHOLDS, SEED, config=config)
     for other in ("qinghe_rcb", "xinhe_vb"):  # two banks less are half a minute less
         (config / "banks" / f"{other}.yml").unlink()
     seen: dict[str, dict[str, Any]] = {}
