@@ -8,6 +8,7 @@ county. `audit.findings` always holds what each rule found last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,20 +69,26 @@ class Found:
 
     def audit(self) -> pa.Table:
         """Its findings as `audit.findings` keeps them."""
-        known = self.deliveries
-        owners = [known[one] for one in self.rows["_delivery"].to_pylist()] + [self.subject] * len(self.facts)
-        nothing: list[Any] = [None] * len(self.facts)
-        columns: dict[str, list[Any]] = {
-            "delivery_id": [one.delivery_id for one in owners],
-            "supplier": [one.supplier for one in owners],
-            "dataset": [one.dataset for one in owners],
-            "member": self.rows["_member"].to_pylist() + nothing,
-            "row_no": self.rows["_row"].to_pylist() + nothing,
+        whole = pa.nulls(len(self.facts))
+        subject = pa.array([self.subject.delivery_id] * len(self.facts), pa.string())
+        ids = pa.concat_arrays([*_chunks(self.rows["_delivery"]), subject])
+        owners = list(self.deliveries.values())
+        place = pc.index_in(ids, value_set=pa.array([one.delivery_id for one in owners], pa.string()))
+        columns: dict[str, Any] = {
+            "delivery_id": ids,
+            "supplier": pa.array([one.supplier for one in owners], pa.string()).take(place),
+            "dataset": pa.array([one.dataset for one in owners], pa.string()).take(place),
+            "member": pa.concat_arrays([*_chunks(self.rows["_member"]), whole.cast(pa.string())]),
+            "row_no": pa.concat_arrays([*_chunks(self.rows["_row"]), whole.cast(pa.int64())]),
         }
         constants = {"rule": self.rule.id, "family": self.rule.family, "action": self.rule.action}
-        columns |= {name: [value] * len(owners) for name, value in constants.items()}
-        columns["column_name"] = [self.rule.column or None] * len(owners)
-        return pa.table(columns, schema=_AUDIT)
+        constants["column_name"] = self.rule.column or None  # type: ignore[assignment]
+        columns |= {name: pa.repeat(pa.scalar(value, pa.string()), self.count) for name, value in constants.items()}
+        return pa.table([columns[name] for name in _AUDIT.names], schema=_AUDIT)
+
+
+def _chunks(column: pa.ChunkedArray) -> list[pa.Array]:
+    return list(column.chunks) or [pa.array([], column.type)]
 
 
 @dataclass(frozen=True)
@@ -93,11 +100,25 @@ class Told:
 
 
 def at_arrival(ws: Workspace, delivery: Delivery) -> Told:
-    """Run what reads an accepted delivery: the rules of its month, and those of the next that look back at it."""
+    """Run what reads an accepted delivery: the rules of its month, and those of the next that look back at it.
+
+    Nothing runs for a delivery that comes too late to be in force. The caller holds `turn`.
+    """
     month = Period.parse(delivery.period)
+    same = (one for one in ws.ledger.in_force(delivery.period) if one.supplier == delivery.supplier)
+    if any(one.dataset == delivery.dataset and one.sequence > delivery.sequence for one in same):
+        return Told(delivery)
     due = [(rule, month) for rule in _own(ws, month) if _reads(rule, delivery.dataset, is_previous=False)]
     due += [(rule, month.next()) for rule in _own(ws, month.next()) if _reads(rule, delivery.dataset, is_previous=True)]
     return Told(delivery, list(_run_all(ws, due, delivery.supplier, delivery)))
+
+
+@contextmanager
+def turn(ws: Workspace, delivery: Delivery) -> Iterator[None]:
+    """Let one delivery of a supplier after the other be answered, so that the later of two always sees the earlier."""
+    concerned = any(delivery.dataset == one.dataset for rule in ws.contracts.across.values() for one in rule.relations)
+    with ws.ledger.lock(f"across/{delivery.supplier}") if concerned else nullcontext():
+        yield
 
 
 def _own(ws: Workspace, month: Period) -> list[AcrossRule]:
@@ -217,13 +238,13 @@ def _file_findings(found: Found, delivery: Delivery) -> Iterator[FileFinding]:
         says = filled(rule.says, facts)
         yield FileFinding(rule.id, "", says.zh, says.en, rule.fix.zh, rule.family, rule.action)
     for other in found.deliveries.values():
-        rows = found.rows.filter(pc.equal(found.rows["_delivery"], other.delivery_id))["_row"].to_pylist()
-        if rows and other.delivery_id != delivery.delivery_id:
+        rows = found.rows.filter(pc.equal(found.rows["_delivery"], other.delivery_id))["_row"]
+        if len(rows) and other.delivery_id != delivery.delivery_id:
             yield _about_other_file(rule, other, rows)
 
 
-def _about_other_file(rule: AcrossRule, other: Delivery, rows: Sequence[int]) -> FileFinding:
-    first = [str(row) for row in rows[:_SHOWN_ROWS]]
+def _about_other_file(rule: AcrossRule, other: Delivery, rows: pa.ChunkedArray) -> FileFinding:
+    first = [str(row) for row in rows.slice(0, _SHOWN_ROWS).to_pylist()]
     more = "…" if len(rows) > _SHOWN_ROWS else ""
     zh = f"{rule.says.zh}（见 {other.period} 的 {other.name} 第 {'、'.join(first)}{more} 行，共 {len(rows)} 行）"
     en = f"{rule.says.en} (see {other.name} of {other.period}, rows {', '.join(first)}{more}: {len(rows)} rows)"

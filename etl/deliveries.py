@@ -309,8 +309,8 @@ def mended(subject: Subject, verdict: Verdict) -> dict[str, Any]:
     """What the ledger keeps of corrections: rows mended by each, and those whose source has healed."""
     if not subject.corrections:
         return {}
-    rules = verdict.corrected["rule"].to_pylist() if verdict.corrected is not None else []
-    return {CORRECTED: _counted(rules), HEALED: list(verdict.healed)}
+    counted = pc.value_counts(verdict.corrected["rule"]).to_pylist() if verdict.corrected is not None else []
+    return {CORRECTED: {one["values"]: one["counts"] for one in counted}, HEALED: list(verdict.healed)}
 
 
 def audit_table(verdict: Verdict) -> pa.Table:

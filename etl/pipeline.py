@@ -144,9 +144,10 @@ def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
         if subject.feed.relation:
             deliveries.keep_keys(engine, ws, subject)
         counts.update(rows_in=verdict.rows_read, rows_out=verdict.rows_accepted, rows_rejected=verdict.rows_rejected)
-    told = across.at_arrival(ws, delivery) if verdict.is_accepted else across.Told(delivery)
-    verdict = requalified.with_note(ws, delivery, across.with_told(verdict, told), now=now)
-    return _answer(ws, subject, verdict, strings, now=now, details={}, told=told)
+    with across.turn(ws, delivery):
+        told = across.at_arrival(ws, delivery) if verdict.is_accepted else across.Told(delivery)
+        verdict = requalified.with_note(ws, delivery, across.with_told(verdict, told), now=now)
+        return _answer(ws, subject, verdict, strings, now=now, details={}, told=told)
 
 
 def _answer_unread(

@@ -98,8 +98,9 @@ class Workspace:
                     raise ConfigurationError(rule.path, f"rules.{rule.id}.sql", problem, "correct it") from None
 
     def _contract_named(self, path: Path, dataset: str) -> Contract:
+        contracts = self.contracts  # what is wrong with a contract itself is said in its own words
         try:
-            return self.contracts.for_dataset(dataset)
+            return contracts.for_dataset(dataset)
         except ConfigurationError:
             mend = f"add expectations/<table>.yml with dataset: {dataset}, or correct the feed's name"
             raise ConfigurationError(path, f"feeds.{dataset}", "no contract is for this dataset", mend) from None

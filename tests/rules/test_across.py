@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 
-from etl import across
-from tests.rules.bank import CODE, Bank, flow, loan, total
+from etl import across, pipeline
+from etl.contract.across import filled
+from etl.period import Period
+from etl.registry import Bilingual
+from etl.vocabulary import ConfigurationError
+from tests.rules.bank import CODE, NOW, Bank, flow, loan, total
 
 FEB, MARCH = "2024-02", "2024-03"
 
@@ -177,3 +183,95 @@ def test_a_rule_is_only_run_in_its_months(bank: Bank) -> None:
     _february(bank)
     bank.send("loans", MARCH, [loan(n, MARCH, product_code="F023") for n in range(1, 10)])
     assert bank.audit("X") == []
+
+
+def test_two_files_at_once_do_not_miss_each_other(bank: Bank) -> None:
+    """Whichever is answered last has seen the other."""
+    _february(bank)
+    claimed = [
+        bank.claim("loans", MARCH, [loan(n, MARCH, balance_yuan="1000.00") for n in range(1, 10)]),
+        bank.claim("loan_flows", MARCH, []),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda one: pipeline.take_in(bank.settings, one.delivery_id, now=NOW), claimed))
+    assert [one.in_force for one in done] == [True, True]
+    assert len(bank.audit("X103")) == 9
+
+
+def test_a_delivery_that_comes_into_force_no_more_says_nothing(bank: Bank) -> None:
+    _february(bank)
+    late = bank.claim("loans", MARCH, [loan(n, MARCH, product_code="F023") for n in range(1, 10)])
+    bank.send("loans", MARCH, [loan(n, MARCH) for n in range(1, 10)])
+    done = pipeline.take_in(bank.settings, late.delivery_id, now=NOW)
+    assert (done.in_force, dict(done.counts_by_rule), bank.audit("X")) == (False, {}, [])
+
+
+GOOD = {
+    "id": "X990", "dataset": "loans", "family": "quality", "action": "warn", "says": {"zh": "试", "en": "trial"},
+    "fix": {"zh": "试", "en": "trial"}, "sql": "SELECT _delivery, _member, _row FROM loans WHERE balance_yuan > $most",
+    "bounds": {"most": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"sql": "DELETE FROM loans"}, "not one SELECT"),
+        ({"sql": "SELECT 1; SELECT 2"}, "not one SELECT"),
+        ({"sql": "SELECT FROM WHERE"}, "not"),
+        ({"sql": "SELECT * FROM read_csv('/etc/hostname')"}, "is no relation"),
+        ({"sql": "SELECT * FROM '/etc/hostname'"}, "unknown relation"),
+        ({"sql": "SELECT * FROM lake.loans"}, "is no relation"),
+        ({"sql": "SELECT * FROM core_loans"}, "unknown relation 'core_loans'"),
+        ({"sql": "SELECT 1"}, "reads 0 files"),
+        ({"sql": "SELECT 1 FROM loans, loan_flows, previous_loans, previous_loan_flows"}, "reads 4 files"),
+        ({"sql": "SELECT 1 FROM loans, all_loans"}, "mixes one supplier's files with everybody's"),
+        ({"sql": "SELECT 1 FROM loans WHERE balance_yuan > $least"}, "unknown parameter $least"),
+        ({"sql": "SELECT nothing FROM loans", "bounds": {}}, "nothing"),
+        ({"dataset": "loan"}, "no contract has dataset 'loan'"),
+        ({"columns": ["balance"]}, "loans has no column 'balance'"),
+        ({"action": "reject_row"}, "rules.0.action"),
+        ({"id": "L203"}, "rule id used twice"),
+        ({"from": "2024-02", "to": "2024-01"}, "ends before it begins"),
+        ({"colour": "red"}, "unknown key"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_refused_with_its_place(
+    desk: Bank, changes: dict[str, object], problem: str
+) -> None:
+    rules = {"rules": [{**GOOD, **changes}]}
+    (desk.expectations / "across" / "mine.yml").write_text(yaml.safe_dump(rules, allow_unicode=True), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as error:
+        desk.ws.require_configuration(Period(2024, 3))
+    assert "mine.yml" in str(error.value)
+    assert problem in str(error.value)
+
+
+def test_a_rule_that_fits_is_read_from_its_sql(desk: Bank) -> None:
+    sql = "WITH loans_of_mine AS (SELECT * FROM loans) SELECT 1 FROM loans_of_mine, previous_loans, rejected_loans"
+    rules = {"rules": [{**GOOD, "sql": sql, "bounds": {}}]}
+    (desk.expectations / "across" / "mine.yml").write_text(yaml.safe_dump(rules, allow_unicode=True), encoding="utf-8")
+    rule = desk.ws.contracts.across["X990"]
+    assert [one.name for one in rule.relations] == ["loans", "previous_loans", "rejected_loans"]
+    assert rule.is_told
+    desk.ws.require_configuration(Period(2024, 3))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "problem"),
+    [
+        ({"X999": {}}, "no such rule"),
+        ({"X401": {"bounds": {"max_rows": 1}}}, "no bound of this rule"),
+        ({"X401": {"suppliers": {CODE: {"max_rows": 1}}}}, "it has: max_change_pct, min_rows"),
+        ({"X401": {"bound": {}}}, "unknown key"),
+    ],
+)
+def test_bounds_that_do_not_fit_are_refused(desk: Bank, bounds: dict[str, object], problem: str) -> None:
+    (desk.config / "bounds.yml").write_text(yaml.safe_dump(bounds), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=problem):
+        _ = desk.ws.bounds
+
+
+def test_texts_show_numbers_and_dates_and_nothing_else() -> None:
+    text = Bilingual(zh="{rows} {on} {name} {else}", en="")
+    assert filled(text, {"rows": 12345, "on": date(2024, 3, 1), "name": "合成"}).zh == "12,345 2024-03-01 … {else}"
