@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from etl.contract.context import Context
+from etl.contract.corrections import CORRECTED, HEALED, Correction
 from etl.contract.model import Contract, ruleset_checksum
 from etl.contract.predicates import keys_select, macro_select, unchecked_rules
 from etl.engine.duck import DuckEngine
@@ -25,7 +28,7 @@ from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
 from etl.intake.reader import Reading, open_delivery
-from etl.intake.receipt import Answer, Receipt, write_receipts
+from etl.intake.receipt import Answer, Receipt, ReceiptRule, write_receipts
 from etl.intake.strings import Strings, strings_schema
 from etl.ledger.records import Delivery
 from etl.period import Period
@@ -45,6 +48,7 @@ class Subject:
     contract: Contract
     context: Context
     ruleset: str
+    corrections: Sequence[Correction] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Verdict:
     file_findings: Sequence[FileFinding] = ()
     macro: Mapping[str, str] = field(default_factory=dict)
     findings: pa.Table | None = None
+    corrected: pa.Table | None = None
+    healed: Sequence[str] = ()
 
     @property
     def is_accepted(self) -> bool:
@@ -80,7 +86,9 @@ def subject_of(ws: Workspace, delivery: Delivery, *, any_layout: bool = False) -
     layout = feed.layouts[0] if any_layout else feed.layout_for(period, delivery.name)
     contract = ws.contract_of(delivery.dataset)
     context = ws.context(delivery.supplier, period)
-    return Subject(delivery, feed, layout, contract, context, _ruleset(ws, contract, feed, layout, context))
+    mends = [one for one in ws.corrections if one.is_for(delivery.supplier, delivery.dataset, period)]
+    ruleset = _ruleset(ws, contract, feed, layout, context, mends)
+    return Subject(delivery, feed, layout, contract, context, ruleset, mends)
 
 
 def no_layout(delivery: Delivery) -> Verdict:
@@ -90,13 +98,16 @@ def no_layout(delivery: Delivery) -> Verdict:
     return Verdict(outcome="rejected", counts_by_rule={"P109": 1}, file_findings=[found])
 
 
-def _ruleset(ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context) -> str:
-    """A mark of everything that decides about a row: rules, code lists, layout, acceptance and the month's literals."""
+def _ruleset(
+    ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context, mends: Sequence[Correction] = ()
+) -> str:
+    """A mark of all that decides about a row: rules, code lists, layout, acceptance, the month's literals, corrections."""
     parts = [
         ruleset_checksum(contract, ws.registry.codes),
         feed.accept.model_dump_json(),
         layout.model_dump_json(exclude={"from_"}),
         json.dumps([context.institution_codes, context.known_villages, context.id_prefixes], default=list),
+        *(one.mark for one in mends),
     ]
     return hashlib.md5("\n".join(parts).encode(), usedforsecurity=False).hexdigest()[:16]
 
@@ -140,17 +151,10 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
             sidecar=sidecar,
             sha256=delivery.sha256,
             keyring=ws.settings.secrets / "gnupg",
-            scratch=_scratch(ws) if subject.feed.wrappings else None,
+            scratch=ws.spill if subject.feed.wrappings else None,
         ) as opened,
     ):
         yield opened
-
-
-def _scratch(ws: Workspace) -> Path:
-    """Where packages are unpacked: in the restricted zone, under no name."""
-    folder = ws.settings.restricted / "spill"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
 
 
 def _member_name(subject: Subject) -> str:
@@ -166,7 +170,7 @@ def refused(subject: Subject, strings: Strings) -> Verdict:
         rows_read=strings.rows_read,
         rows_rejected=strings.rows_read,
         counts_by_rule=_counted(finding.rule for finding in found),
-        not_checked=[rule.id for rule in subject.contract.row_rules],
+        not_checked=unchecked_rules(subject.contract, None, subject.context),
         file_findings=found,
     )
 
@@ -206,9 +210,10 @@ def judge(engine: DuckEngine, subject: Subject, strings: Strings, shadow_counts:
         rows_rejected=rejected,
         counts_by_rule=shown,
         shadow_counts=shadow_counts,
-        not_checked=unchecked_rules(subject.contract, subject.layout),
+        not_checked=unchecked_rules(subject.contract, subject.layout, subject.context),
         macro=dict(macro),
         findings=_findings_table(engine, subject),
+        **_mended(engine, subject, strings),
     )
 
 
@@ -218,6 +223,16 @@ def _no_rows(delivery: Delivery) -> FileFinding:
     return FileFinding(
         "P124", delivery.name, says["zh"], says["en"], "请核对导出条件；确无数据时先与县里约定可报空文件"
     )
+
+
+def _mended(engine: DuckEngine, subject: Subject, strings: Strings) -> dict[str, Any]:
+    """The rows that corrections changed, and the corrections that found nothing left to correct."""
+    if not subject.corrections:
+        return {}
+    corrected = engine.arrow("SELECT _member, _row, rule FROM corrected ORDER BY ALL")
+    used = set(pc.unique(corrected["rule"]).to_pylist())
+    idle = [one.id for one in subject.corrections if one.id not in used]
+    return {"corrected": corrected, "healed": idle if strings.rows_read else []}
 
 
 def _outcome(shown: Mapping[str, int], macro_actions: Sequence[str]) -> str:
@@ -244,23 +259,44 @@ def _findings_table(engine: DuckEngine, subject: Subject) -> pa.Table:
     ).to_arrow_table()
 
 
+def mended(subject: Subject, verdict: Verdict) -> dict[str, Any]:
+    """What the ledger keeps of corrections: rows mended by each, and those whose source has healed."""
+    if not subject.corrections:
+        return {}
+    counted = pc.value_counts(verdict.corrected["rule"]).to_pylist() if verdict.corrected is not None else []
+    return {CORRECTED: {one["values"]: one["counts"] for one in counted}, HEALED: list(verdict.healed)}
+
+
 def audit_table(verdict: Verdict) -> pa.Table:
     """All findings of a delivery for `audit.findings`: of rows, of the file, of the delivery as a whole; no values."""
     of_file: list[tuple[str | None, str]] = [(finding.member, finding.rule) for finding in verdict.file_findings]
-    of_file += [(None, rule) for rule in verdict.macro]
+    of_file += [(None, rule) for rule in (*verdict.macro, *verdict.healed)]
+    families = [finding.family for finding in verdict.file_findings]
+    families += ["macro"] * (len(of_file) - len(families))
+    actions = [finding.action for finding in verdict.file_findings]
+    actions += [*verdict.macro.values(), *(HEALED for _ in verdict.healed)]
     whole = pa.table(
         {
             "member": pa.array([member for member, _ in of_file], pa.string()),
             "row_no": pa.nulls(len(of_file), pa.int64()),
             "rule": pa.array([rule for _, rule in of_file], pa.string()),
-            "family": pa.array(["macro" if member is None else "syntax" for member, _ in of_file], pa.string()),
-            "action": pa.array([verdict.macro.get(rule, "reject_file") for _, rule in of_file], pa.string()),
+            "family": pa.array(families, pa.string()),
+            "action": pa.array(actions, pa.string()),
             "column_name": pa.nulls(len(of_file), pa.string()),
         }
     )
     if verdict.findings is None:
         return whole
-    return pa.concat_tables([verdict.findings.rename_columns(whole.column_names), whole])
+    rows = [verdict.findings, *([_described(verdict.corrected)] if verdict.corrected is not None else [])]
+    return pa.concat_tables([*(table.rename_columns(whole.column_names) for table in rows), whole])
+
+
+def _described(corrected: pa.Table) -> pa.Table:
+    """Corrected rows in the columns of findings."""
+    texts = {"family": "quality", "action": CORRECTED}
+    constants = {name: pa.repeat(pa.scalar(text), corrected.num_rows) for name, text in texts.items()}
+    columns = {name: corrected[name] for name in ("_member", "_row", "rule")}
+    return pa.table({**columns, **constants, "column_name": pa.nulls(corrected.num_rows, pa.string())})
 
 
 def receipt_findings(verdict: Verdict) -> pa.Table:
@@ -269,7 +305,8 @@ def receipt_findings(verdict: Verdict) -> pa.Table:
         return pa.table(
             {"_member": pa.array([], pa.string()), "_row": pa.array([], pa.int64()), "rule": pa.array([], pa.string())}
         )
-    return verdict.findings.select(["_member", "_row", "rule"])
+    told = verdict.findings.select(["_member", "_row", "rule"])
+    return told if verdict.corrected is None else pa.concat_tables([told, verdict.corrected])
 
 
 def keep_keys(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:
@@ -318,12 +355,19 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         says,
         receipt_findings(verdict),
         replace(strings, file_findings=[*verdict.file_findings, *_macro_findings(subject, verdict)]),
-        {rule.id: rule for rule in (*subject.contract.row_rules, *subject.contract.macro_rules)},
+        _told_rules(ws, subject),
         subject.layout,
         key_column=_own_number(subject.contract),
         open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
         encoding=owner.receipt_encoding,
     )
+
+
+def _told_rules(ws: Workspace, subject: Subject) -> dict[str, ReceiptRule]:
+    """Everything a row of a receipt may name: rules of the contract, rules across files, corrections."""
+    told: list[ReceiptRule] = [*subject.contract.row_rules, *subject.contract.macro_rules, *subject.corrections]
+    told += [rule for rule in ws.contracts.across.values() if rule.is_told]
+    return {rule.id: rule for rule in told}
 
 
 def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:

@@ -9,7 +9,7 @@ the delivery as a whole is judged.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from etl import deliveries
 from etl.contract import suite
 from etl.contract.casts import blank_free_columns, cast_select
+from etl.contract.corrections import can_apply, correction_update, matched_select
 from etl.contract.model import Rule
 from etl.contract.predicates import (
     DIGEST_COLUMNS,
@@ -37,6 +38,7 @@ from etl.contract.predicates import (
 )
 from etl.deliveries import Subject, Verdict, path_of
 from etl.engine.duck import FILE_CODEC, FILE_LEVEL, ROW_GROUP_ROWS, DuckEngine, identifier, literal
+from etl.findings import WRONG_FIELD_COUNT
 from etl.intake.reader import Reading
 from etl.intake.strings import Strings, row_findings_table, strings_schema
 from etl.ledger.records import Delivery
@@ -49,14 +51,15 @@ _MEMBER_NO = "_member_no"
 
 
 def examine(
-    engine: DuckEngine, ws: Workspace, subject: Subject, *, now: datetime | None = None
+    engine: DuckEngine, ws: Workspace, subject: Subject, *, now: datetime | None = None, into: Path | None = None
 ) -> tuple[Verdict, Strings]:
     """Judge a landed delivery and keep its accepted rows, the tokens of the rejected ones and the quarantine.
 
-    With `now`, Great Expectations counts the same rules, for the Data Docs of that time. The strings handed back hold the
-    rows with findings only. Raises CreditVillageError when the two opinions differ: nothing is kept then.
+    With `now`, Great Expectations counts the same rules, for the Data Docs of that time. With `into`, a folder, what is
+    kept goes there as accepted.parquet and so on, to look at and throw away. The strings handed back hold the rows with
+    findings only. Raises CreditVillageError when the two opinions differ: nothing is kept then.
     """
-    work = _Work(engine, ws, subject, now)
+    work = _Work(engine, ws, subject, now, into)
     with ExitStack() as stack:
         reading = stack.enter_context(deliveries.reading(ws, subject))
         stack.callback(work.discard)
@@ -91,6 +94,30 @@ def _ahead(pieces: Iterator[pa.Table]) -> Generator[pa.Table, None, None]:
             yield piece
 
 
+def completed(ws: Workspace, subject: Subject, strings: Strings, findings: pa.Table | None) -> Strings:
+    """The strings of all rows that `findings` (_member, _row, rule) name: some may have been found only later."""
+    if findings is None or strings.file_findings:
+        return strings
+    named = findings.filter(pc.not_equal(findings["rule"], WRONG_FIELD_COUNT)).select(["_member", "_row"])
+    held = strings.table.select(["_member", "_row"])
+    if named.join(held, ["_member", "_row"], join_type="left anti").num_rows == 0:
+        return strings
+    wanted = pa.concat_tables([named, held])
+    return replace(strings, table=_whole(subject, _read_again(ws, subject, wanted)))
+
+
+def _read_again(ws: Workspace, subject: Subject, wanted: pa.Table) -> Iterator[pa.Table]:
+    """The strings of some rows (_member, _row) of a landed delivery, in their order."""
+    with deliveries.reading(ws, subject) as reading:
+        for piece in reading.pieces(PIECE_ROWS):
+            rows = wanted.filter(pc.equal(wanted["_member"], piece["_member"][0]))["_row"]
+            yield piece.filter(pc.is_in(piece["_row"], rows))
+
+
+def _whole(subject: Subject, pieces: Iterable[pa.Table]) -> pa.Table:
+    return pa.concat_tables([strings_schema(subject.layout).empty_table(), *pieces])
+
+
 @dataclass
 class _Caster:
     """Turns pieces of strings into `typed` in the engine."""
@@ -99,6 +126,9 @@ class _Caster:
     ws: Workspace
     subject: Subject
     _statements: dict[frozenset[str], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_empty(self.engine, "corrected", _FINDINGS)
 
     def cast(self, piece: pa.Table) -> None:
         """Make `typed` from `strings`. What is the same in all rows is no column of the table but of a view over it."""
@@ -111,6 +141,18 @@ class _Caster:
         self.engine.run_model("typed_cells", f"SELECT * EXCLUDE (_delivery, _member) FROM ({select})")
         same = ", ".join(f"{literal(piece[name][0].as_py())} AS {name}" for name in ("_delivery", "_member"))
         self.engine.run_view("typed", f"SELECT {same}, * FROM typed_cells")
+        self._correct()
+
+    def _correct(self) -> None:
+        """Mend `typed` by one correction after the other; `corrected` gathers the rows each of them changed."""
+        contract, layout, context = self.subject.contract, self.subject.layout, self.subject.context
+        for one in self.subject.corrections:
+            if can_apply(one, layout):
+                matched = matched_select(contract, one, context, relation="typed")
+                self.engine.con.execute(f"INSERT INTO corrected {matched}")
+                codes = self.ws.registry.codes
+                update = correction_update(contract, layout, codes, one, context, relation="typed_cells")
+                self.engine.con.execute(update)
 
     def _statement(self, blank_free: frozenset[str]) -> str:
         """The statement for these columns, which are nearly always the same from piece to piece."""
@@ -120,6 +162,15 @@ class _Caster:
                 contract, layout, codes, relation="strings", blank_free=blank_free
             )
         return self._statements[blank_free]
+
+
+def typed_pieces(engine: DuckEngine, ws: Workspace, subject: Subject) -> Iterator[int]:
+    """Make `typed` of one piece after the other of a landed delivery; gives the number of the piece, from 0."""
+    caster = _Caster(engine, ws, subject)
+    with deliveries.reading(ws, subject) as reading, closing(_numbered(reading)) as pieces:
+        for number, (piece, _) in enumerate(pieces):
+            caster.cast(piece)
+            yield number
 
 
 def keep_digests(ws: Workspace, delivery: Delivery) -> Path:
@@ -132,11 +183,9 @@ def keep_digests(ws: Workspace, delivery: Delivery) -> Path:
     if path.exists():
         return path
     subject = deliveries.subject_of(ws, delivery)
-    with ws.engine() as engine, deliveries.reading(ws, subject) as reading:
-        caster = _Caster(engine, ws, subject)
+    with ws.engine() as engine:
         make_empty(engine, "digests", DIGEST_COLUMNS)
-        for piece in reading.pieces(PIECE_ROWS):
-            caster.cast(piece)
+        for _ in typed_pieces(engine, ws, subject):
             engine.run_model("digests_here", digests_select(subject.contract), ws.token_key.params())
             engine.con.execute("INSERT INTO digests SELECT * FROM digests_here")
         engine.write_parquet("SELECT DISTINCT * FROM digests ORDER BY ALL", path)
@@ -157,6 +206,7 @@ class _Work:
     ws: Workspace
     subject: Subject
     now: datetime | None
+    into: Path | None = None
     members: list[str] = field(default_factory=list)
     flagged: list[pa.Table] = field(default_factory=list)
     shadow_counts: dict[str, int] = field(default_factory=dict)
@@ -184,8 +234,11 @@ class _Work:
 
     @property
     def _scratch(self) -> Path:
-        path = path_of(self.ws, "accepted", self.subject.delivery)
+        path = self._place("accepted")
         return path.with_name(f".{path.name}.part")
+
+    def _place(self, kind: str) -> Path:
+        return self.into / f"{kind}.parquet" if self.into else path_of(self.ws, kind, self.subject.delivery)
 
     # -- a piece ---------------------------------------------------------------------------------------------------
 
@@ -213,7 +266,12 @@ class _Work:
         self.engine.con.execute(f"DELETE FROM found WHERE rule IN ({shadow})")
 
     def _flag(self, piece: pa.Table) -> None:
-        rows = self.engine.con.sql("SELECT DISTINCT _row FROM found").to_arrow_table()["_row"]
+        """Keep the strings of rows that a receipt will speak of."""
+        corrected = (
+            f"SELECT _row FROM corrected WHERE _member = {literal(piece['_member'][0].as_py())}" if len(piece) else ""
+        )
+        told = " UNION ".join(["SELECT _row FROM found", *([corrected] if corrected else [])])
+        rows = self.engine.arrow(told)["_row"]
         if len(rows):
             self.flagged.append(piece.filter(pc.is_in(piece["_row"], rows)))
 
@@ -312,17 +370,12 @@ class _Work:
 
     def _take_back(self) -> None:
         """Read the rows with findings again: the strings of the repeated ones were let go with their piece."""
-        found = self.engine.arrow("SELECT DISTINCT _member, _row FROM findings")
-        rows = {name: found.filter(pc.equal(found["_member"], name))["_row"] for name in self.members}
-        with deliveries.reading(self.ws, self.subject) as reading:
-            self.flagged = [
-                piece.filter(pc.is_in(piece["_row"], rows[piece["_member"][0].as_py()]))
-                for piece in reading.pieces(PIECE_ROWS)
-            ]
+        found = self.engine.arrow("SELECT _member, _row FROM findings UNION SELECT _member, _row FROM corrected")
+        self.flagged = list(_read_again(self.ws, self.subject, found))
 
     def flagged_table(self) -> pa.Table:
         """The strings of all rows with a finding, in their order."""
-        return pa.concat_tables([strings_schema(self.subject.layout).empty_table(), *self.flagged])
+        return _whole(self.subject, self.flagged)
 
     def keep(self, verdict: Verdict) -> None:
         """Give accepted and rejected rows their place and write the quarantine into the restricted zone."""
@@ -332,10 +385,10 @@ class _Work:
             self._settle_accepted()
         if verdict.findings is not None and verdict.rows_rejected:
             self.engine.register_arrow("flagged", self.flagged_table())
-            self.engine.write_parquet(_QUARANTINE, path_of(self.ws, "quarantine", self.subject.delivery))
+            self.engine.write_parquet(_QUARANTINE, self._place("quarantine"))
 
     def _settle_accepted(self) -> None:
-        accepted = path_of(self.ws, "accepted", self.subject.delivery)
+        accepted = self._place("accepted")
         harmless = [literal(rule.id) for rule in self.subject.contract.row_rules if not rule.rejects]
         repeated = [literal(rule.id) for rule in self._unique if rule.rejects] if not self._is_whole else []
         if repeated and self.engine.fetch(f"SELECT 1 FROM findings WHERE rule IN ({', '.join(repeated)}) LIMIT 1"):
@@ -343,7 +396,7 @@ class _Work:
         else:
             self._scratch.replace(accepted)
         columns = ", ".join(map(identifier, rejected_columns(self.subject.contract)))
-        rejected = path_of(self.ws, "rejected", self.subject.delivery)
+        rejected = self._place("rejected")
         self.engine.write_parquet(f"SELECT {columns} FROM rejected_rows ORDER BY ALL", rejected)
 
     def _sift(self, accepted: Path, rejects: str) -> None:

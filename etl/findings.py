@@ -60,6 +60,8 @@ class FileFinding:
     message_zh: str
     message_en: str
     fix_zh: str
+    family: str = "syntax"
+    action: str = "reject_file"
 
 
 @dataclass(frozen=True)

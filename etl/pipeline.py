@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import deliveries, examination, months
+from etl import across, deliveries, examination, months, requalified
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -132,7 +132,13 @@ def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
         if subject.feed.relation:
             deliveries.keep_keys(engine, ws, subject)
         counts.update(rows_in=verdict.rows_read, rows_out=verdict.rows_accepted, rows_rejected=verdict.rows_rejected)
-    return _answer(ws, subject, verdict, strings, now=now, details={"second_opinion": is_asked})
+    with across.turn(ws, delivery):
+        told = across.at_arrival(ws, delivery) if verdict.is_accepted else across.Told(delivery)
+        verdict = requalified.with_note(ws, delivery, across.with_told(verdict, told), now=now)
+        strings = examination.completed(ws, subject, strings, verdict.findings)
+        return _answer(
+            ws, subject, verdict, strings, now=now, details={} if is_asked else {"second_opinion": False}, told=told
+        )
 
 
 def _answer_unread(
@@ -144,11 +150,20 @@ def _answer_unread(
 
 
 def _answer(
-    ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings, *, now: datetime, details: Mapping[str, Any]
+    ws: Workspace,
+    subject: Subject,
+    verdict: Verdict,
+    strings: Strings,
+    *,
+    now: datetime,
+    details: Mapping[str, Any],
+    told: across.Told | None = None,
 ) -> Delivery:
     """Save the findings, write the receipt, give the outcome: an outcome without a receipt cannot be."""
     delivery = subject.delivery
-    ws.ledger.save_findings(delivery.delivery_id, deliveries.audit_table(verdict))
+    ws.ledger.save_findings(delivery.delivery_id, across.left_out(ws, deliveries.audit_table(verdict)))
+    if told is not None:
+        across.save(ws, told)
     deliveries.answer(ws, subject, verdict, strings)
     return ws.ledger.finish(
         delivery.delivery_id,
@@ -162,7 +177,7 @@ def _answer(
         ruleset=subject.ruleset,
         content=delivery.sha256,
         in_force=verdict.is_accepted,
-        details={**details, "shadow": dict(verdict.shadow_counts)},
+        details={**details, "shadow": dict(verdict.shadow_counts), **deliveries.mended(subject, verdict)},
     )
 
 
@@ -331,6 +346,7 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
         conform(engine, inputs)
         grade(engine, inputs)
         staged = months.stage(engine, inputs, now=now)
+        across.settle(ws, period)
         counts.update(rows_out=staged.rows)
     return Grading(period, changed=True, staged=staged.path)
 

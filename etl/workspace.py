@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import duckdb
+
+from etl.contract.across import BoundsEntry, load_bounds
+from etl.contract.corrections import Correction, load_corrections
 from etl.contract.model import Contract, Contracts, load_contracts
-from etl.contract.predicates import Context
+from etl.contract.predicates import Context, accepted_columns, rejected_columns
 from etl.engine.duck import DuckEngine
 from etl.engine.models import Model, load_models
 from etl.grading.plan import grading_plan
@@ -33,6 +37,16 @@ class Workspace:
     @cached_property
     def contracts(self) -> Contracts:
         return load_contracts(self.settings.expectations)
+
+    @cached_property
+    def bounds(self) -> dict[str, BoundsEntry]:
+        """What the county sets in place of the bounds of rules across files."""
+        return load_bounds(self.settings.config, self.contracts.across)
+
+    @cached_property
+    def corrections(self) -> tuple[Correction, ...]:
+        """Known upstream errors, in the order in which they are mended."""
+        return load_corrections(self.settings.config, self.contracts, self.registry)
 
     @cached_property
     def models(self) -> dict[str, Model]:
@@ -64,12 +78,29 @@ class Workspace:
             path = overlay_file(self.settings.config, f"{kind}/{owner.code}.yml")
             for dataset, feed in owner.feeds.items():
                 _require_layouts(path, dataset, feed, self._contract_named(path, dataset))
+        self._require_rules()
         policies = load_policies(self.settings.config, period, self.registry)
         grading_plan(policies, self.models, notice_days=self.registry.county.notice_days)
 
+    def _require_rules(self) -> None:
+        """Corrections and bounds fit; the SQL of every rule across files runs (over relations without rows)."""
+        _ = self.corrections, self.bounds
+        with DuckEngine() as engine:
+            for rule in self.contracts.across.values():
+                for one in rule.relations:
+                    contract = self.contracts.for_dataset(one.dataset)
+                    columns = rejected_columns(contract) if one.is_rejected else accepted_columns(contract)
+                    engine.register_parquet(one.name, [], columns)
+                try:
+                    engine.run_model("across_found", rule.sql, rule.params(Period(2024, 1)))
+                except duckdb.Error as error:
+                    problem = str(error).splitlines()[0]
+                    raise ConfigurationError(rule.path, f"rules.{rule.id}.sql", problem, "correct it") from None
+
     def _contract_named(self, path: Path, dataset: str) -> Contract:
+        contracts = self.contracts  # what is wrong with a contract itself is said in its own words
         try:
-            return self.contracts.for_dataset(dataset)
+            return contracts.for_dataset(dataset)
         except ConfigurationError:
             mend = f"add expectations/<table>.yml with dataset: {dataset}, or correct the feed's name"
             raise ConfigurationError(path, f"feeds.{dataset}", "no contract is for this dataset", mend) from None
@@ -78,11 +109,16 @@ class Workspace:
     def master_key_path(self) -> Path:
         return self.settings.secrets / "master.key"
 
+    @property
+    def spill(self) -> Path:
+        """Where what does not fit into memory goes: a folder of the restricted zone."""
+        folder = self.settings.restricted / "spill"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
     def engine(self) -> DuckEngine:
         """A fresh engine that spills into the restricted zone."""
-        spill = self.settings.restricted / "spill"
-        spill.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return DuckEngine(memory_limit=self.settings.memory_limit, temp_dir=spill)
+        return DuckEngine(memory_limit=self.settings.memory_limit, temp_dir=self.spill)
 
     def contract_of(self, dataset: str) -> Contract:
         """The contract whose `dataset` is that feed; raises ConfigurationError if no file names it."""

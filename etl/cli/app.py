@@ -178,6 +178,63 @@ def carry(
 
 
 @app.command()
+def requalify(
+    rule: Annotated[
+        str, typer.Option(help="规则、代码表或更正的编号。 Id of a rule, code list or correction that changed.")
+    ],
+    bank: Annotated[str | None, typer.Option(help="只处理该报送方。 This supplier only.")] = None,
+    period: Annotated[str | None, typer.Option(help="只处理该月。 This month only.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """规则变更后按现行规则重新检查已报文件，无需银行重报。 Examine landed deliveries again after a rule changed."""
+    from etl.cli import rules
+    from etl.local.postgres import database
+
+    month = parse_period(period) if period else None
+    with database(_checked(month)) as settings:
+        rules.requalify(settings, rule, bank=bank, period=month, now=_now(), console=console, as_json=as_json)
+
+
+@app.command()
+def backtest(
+    rule: Annotated[str, typer.Argument(help="规则编号。 Rule id, in force or not.")],
+    periods: Annotated[str | None, typer.Option(help="月份范围 2024-01..2024-06。 Range of months.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """规则回测：在已接收的历史数据上试运行。 What a rule would have found in accepted history, by bank and month."""
+    from etl.cli import rules
+    from etl.local.postgres import database
+
+    with database(_checked()) as settings:
+        rules.backtest(settings, rule, periods=periods, console=console, as_json=as_json)
+
+
+@app.command()
+def corrections(as_json: JsonOption = False) -> int:
+    """已知上游错误的更正情况；来源已修复时返回 1。 What corrections mended; exit 1 when the source of one has healed."""
+    from etl.cli import rules
+    from etl.local.postgres import database
+
+    with database(_checked()) as settings:
+        return rules.corrections(settings, console=console, as_json=as_json)
+
+
+@app.command()
+def across(
+    period: PeriodOption,
+    bank: Annotated[str | None, typer.Option(help="只检查该银行。 This bank only.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """重新运行某月的跨文件规则。 Run the rules across files of a month again; kept in audit.findings."""
+    from etl.cli import rules
+    from etl.local.postgres import database
+
+    month = parse_period(period)
+    with database(_checked(month)) as settings:
+        rules.cross_check(settings, month, bank=bank, console=console, as_json=as_json)
+
+
+@app.command()
 def up() -> None:
     """启动数据库与 Airflow 界面并保持运行。 Start the database and Airflow with its pages, and leave them running."""
     from etl.cli.stack import start_stack

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from etl.contract.across import AcrossRule
 from etl.contract.model import Column, Contract, Contracts, Rule
 from etl.registry import CodeLists
 
@@ -17,8 +18,9 @@ HEADER = (
 
 
 def codebook_rows(contracts: Contracts, codes: CodeLists) -> list[dict[str, str]]:
-    """One row per column, rule and code, in the order of tables, columns and rules; absent values are empty."""
+    """One row per column, rule (`across`: over files) and code, in that order by table; absent values are empty."""
     rows = [row for table in sorted(contracts) for row in _table_rows(contracts[table])]
+    rows += [_across_row(rule) for rule in contracts.across.values()]
     return rows + [row for name in sorted(codes.lists) for row in _code_rows(name, codes)]
 
 
@@ -74,6 +76,23 @@ def _rule_row(contract: Contract, rule: Rule) -> dict[str, str]:
         "family": rule.family,
         "action": rule.action,
         "condition": _condition(rule),
+        "zh": rule.says.zh,
+        "en": rule.says.en,
+        "fix_zh": rule.fix.zh,
+        "fix_en": rule.fix.en,
+        "clause": rule.clause or "",
+    }
+
+
+def _across_row(rule: AcrossRule) -> dict[str, str]:
+    return {
+        "kind": "across",
+        "table": " ".join(relation.name for relation in rule.relations),
+        "column": " ".join(rule.columns),
+        "id": rule.id,
+        "family": rule.family,
+        "action": rule.action,
+        "condition": " ".join(rule.sql.split()),
         "zh": rule.says.zh,
         "en": rule.says.en,
         "fix_zh": rule.fix.zh,

@@ -24,6 +24,7 @@ from pydantic import Field as ModelField
 from sqlglot import exp
 
 from etl.contract import language, messages
+from etl.contract.across import AcrossRule, load_across
 from etl.contract.context import DELIVERY_FACTS
 from etl.period import Period
 from etl.registry import (
@@ -90,11 +91,20 @@ class PublishAs(Strict):
 
 
 class FactTexts(Strict):
+    """What a contract says of one fact of a column besides its id: texts, action, and the months it binds."""
+
     says: Text | None = None
     fix: Text | None = None
     clause: str | None = None
     family: Family | None = None
     action: Action | None = None
+    from_: PeriodField | None = ModelField(default=None, alias="from")
+    to: PeriodField | None = None
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the fact binds some months only."""
+        return self.from_ is not None or self.to is not None
 
 
 class ColumnEntry(Strict):
@@ -227,7 +237,7 @@ class Column:
     @property
     def _range_rejects(self) -> bool:
         texts = [self.facts.texts.get(kind) for kind in ("min", "max", "range")]
-        return all(text is None or text.action in (None, "reject_row", "reject_file") for text in texts)
+        return not any(text and (text.is_dated or text.action in ("warn", "shadow")) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -337,10 +347,11 @@ class Contract:
 
 @dataclass(frozen=True)
 class Contracts(Mapping[str, Contract]):
-    """All contracts by table."""
+    """All contracts by table, and the rules that look across files."""
 
     tables: Mapping[str, Contract]
     fields: Mapping[str, FieldEntry]
+    across: Mapping[str, AcrossRule] = field(default_factory=dict)
 
     def __getitem__(self, table: str) -> Contract:
         return self.tables[table]
@@ -371,7 +382,9 @@ def load_contracts(folders: Sequence[Path]) -> Contracts:
             tables[contract.table] = contract
     _check_unique_ids(tables.values())
     _check_references(tables)
-    return Contracts(tables, fields)
+    taken = {rule.id for contract in tables.values() for rule in contract.rules}
+    datasets = {contract.dataset: set(contract.columns) for contract in tables.values() if contract.dataset}
+    return Contracts(tables, fields, load_across(folders, datasets, taken))
 
 
 def load_fields(folders: Sequence[Path]) -> dict[str, FieldEntry]:
@@ -410,7 +423,16 @@ def _contract(path: Path, fields: Mapping[str, FieldEntry]) -> Contract:
     )
     _check_key(contract)
     _check_published_values(contract)
-    return replace(contract, rules=tuple(_rules(contract, entry)))
+    rules = tuple(_rules(contract, entry))
+    _check_times(contract, rules)
+    return replace(contract, rules=rules)
+
+
+def _check_times(contract: Contract, rules: Sequence[Rule]) -> None:
+    for rule in rules:
+        if rule.since is not None and rule.until is not None and rule.until < rule.since:
+            problem = f"ends in {rule.until}, before it begins in {rule.since}"
+            raise ConfigurationError(contract.path, f"rules.{rule.id}", problem, "correct from or to")
 
 
 def _resolved(
@@ -484,6 +506,8 @@ def _fact_rules(contract: Contract, column: Column) -> Iterator[Rule]:
             says=texts.says or messages.says(text_kind, column.label, **bounds),
             fix=texts.fix or messages.fix(text_kind, column.label, **bounds),
             at=stage,
+            since=texts.from_,
+            until=texts.to,
             clause=texts.clause,
         )
 

@@ -43,18 +43,28 @@ _ORIGIN = {"_delivery": "VARCHAR", "_member": "VARCHAR", "_row": "BIGINT"}
 
 def active_rules(contract: Contract, layout: Layout, context: Context) -> list[Rule]:
     """Row rules that are in force in the month and whose columns the layout delivers."""
-    hidden = set(unchecked_rules(contract, layout))
-    return [rule for rule in contract.row_rules if rule.applies_in(context.period_start) and rule.id not in hidden]
+    in_force = [rule for rule in contract.row_rules if rule.applies_in(context.period_start)]
+    return [rule for rule in in_force if _can_run(contract, layout, rule)]
 
 
-def unchecked_rules(contract: Contract, layout: Layout) -> list[str]:
-    """Ids of row rules that cannot run: the layout lacks a column they need, or has only the digest of what they read."""
-    present = set(layout.canonical)
+def _can_run(contract: Contract, layout: Layout, rule: Rule) -> bool:
+    """Whether the layout delivers every column a rule needs, and not only the digest of what it reads."""
+    needed = set(rule.columns)
     digests = {c.name for c in contract.delivered if c.is_validated} if layout.id_form == "md5" else set()
+    return set(layout.canonical) >= needed and not (rule.kind == "check" and digests & needed)
+
+
+def unchecked_rules(contract: Contract, layout: Layout | None, context: Context | None = None) -> list[str]:
+    """Ids of row rules that cannot run under a layout (all of them without one).
+
+    With a context only rules in force in its month. Suppliers read this in receipts: shadow rules are never named.
+    """
     return [
         rule.id
         for rule in contract.row_rules
-        if not present >= set(rule.columns) or (rule.kind == "check" and digests & set(rule.columns))
+        if rule.action != "shadow"
+        and (context is None or rule.applies_in(context.period_start))
+        and not (layout and _can_run(contract, layout, rule))
     ]
 
 

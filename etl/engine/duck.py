@@ -114,18 +114,23 @@ class DuckEngine:
 
     def arrow(self, query: str, params: Mapping[str, Any] | None = None) -> pa.Table:
         """The rows of one SELECT as an Arrow table."""
-        return self.con.sql(query, params=dict(params or {})).to_arrow_table()
+        return self.con.sql(query, params=self._named(query, params)).to_arrow_table()
 
     def fetch(self, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows of a small SELECT (all of them: DuckDB allows nothing else while a result is half read)."""
         return self._execute(query, params).fetchall()
 
     def _execute(self, sql: str, params: Mapping[str, Any] | None) -> duckdb.DuckDBPyConnection:
-        """Run one statement with just the parameters it names: DuckDB refuses one too many."""
+        bound = self._named(sql, params)
+        return self.con.execute(sql, bound) if bound else self.con.execute(sql)
+
+    def _named(self, sql: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Just the parameters one statement names: DuckDB refuses one too many."""
+        if not params:
+            return {}
         [statement] = self.con.extract_statements(sql)
         named = statement.named_parameters
-        bound = {name: value for name, value in (params or {}).items() if name in named}
-        return self.con.execute(statement, bound) if bound else self.con.execute(statement)
+        return {name: value for name, value in params.items() if name in named}
 
     def _columns_of(self, paths: Sequence[Path | str]) -> set[str]:
         described = self.con.execute(f"DESCRIBE SELECT * FROM {_read(paths)}").fetchall()

@@ -306,9 +306,9 @@ def _bad_lines(strings: Strings) -> pa.Table:
 
 def _file_findings(strings: Strings) -> pa.Table:
     found = strings.file_findings
-    names = ("rule", "member", "message_zh", "message_en", "fix_zh")
+    names = ("rule", "family", "action", "member", "message_zh", "message_en", "fix_zh")
     columns = {name: pa.array([getattr(finding, name) for finding in found], pa.string()) for name in names}
-    return _assemble(columns, {"family": "syntax", "action": "reject_file"}, len(found))
+    return _assemble(columns, {}, len(found))
 
 
 def _assemble(columns: Mapping[str, Any], constants: Mapping[str, Any], count: int) -> pa.Table:

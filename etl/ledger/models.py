@@ -105,12 +105,18 @@ class DeliveryRow(Base):
     details: Mapped[dict[str, Any]] = mapped_column(
         server_default=text("'{}'::jsonb"), comment="what else is worth keeping"
     )
+    requalifies: Mapped[str | None] = mapped_column(
+        ForeignKey("ledger.deliveries.delivery_id"), comment="delivery whose landed bytes were examined again"
+    )
     cutoff_at: Mapped[datetime | None] = mapped_column(comment="pulls: rows changed before this instant are in it")
     claimed_at: Mapped[datetime] = mapped_column(comment="when it was claimed")
     stepped_at: Mapped[datetime] = mapped_column(comment="when its step or outcome last changed")
     finished_at: Mapped[datetime | None] = mapped_column(comment="when it got its outcome")
 
     key: Mapped[DeliveryKeyRow | None] = relationship(lazy="joined", cascade="all, delete-orphan")
+    origin: Mapped[DeliveryRow | None] = relationship(
+        lazy="select", remote_side="DeliveryRow.delivery_id", foreign_keys="DeliveryRow.requalifies", viewonly=True
+    )
 
     __table_args__ = (
         UniqueConstraint("supplier", "address", "claimed_bytes", "mtime_ns", name="claim"),
@@ -128,7 +134,10 @@ class DeliveryRow(Base):
 
     @property
     def wrapped_key(self) -> bytes | None:
-        return self.key.wrapped_key if self.key else None
+        """Its own key, or that of the delivery it examines again: one key opens, and its deletion closes, both."""
+        if self.key:
+            return self.key.wrapped_key
+        return self.origin.wrapped_key if self.origin else None
 
 
 class DeliveryKeyRow(Base):

@@ -80,6 +80,7 @@ class Delivery:
     claimed_at: datetime
     stepped_at: datetime
     finished_at: datetime | None
+    requalifies: str | None = None
 
     @property
     def state(self) -> str:

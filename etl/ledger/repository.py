@@ -216,6 +216,27 @@ class Ledger:
                 row.in_force, row.in_force_from_at = True, now
             return _delivery(row)
 
+    def requalify(self, delivery_id: str, *, now: datetime, cause: str) -> Delivery | None:
+        """Claim the landed bytes of an answered delivery for another examination: a revision, landed already.
+
+        None when a delivery of the same series is under way, or came later than this one and got an outcome of its own:
+        what a supplier sends is never overtaken by older bytes. Raises UnknownDeliveryError.
+        """
+        with self._changing(delivery_id) as (session, base):
+            if _is_overtaken(session, base):
+                return None
+            origin = base.requalifies or base.delivery_id
+            address = f"requalified:{base.delivery_id}@{now.isoformat()}"
+            again = Arrival(
+                base.supplier, base.dataset, base.period, address, base.name, base.size_bytes, base.mtime_ns
+            )
+            row = _new_delivery(session, again, now)
+            same = {"sha256": base.sha256, "landed_path": base.landed_path, "cutoff_at": base.cutoff_at}
+            session.execute(insert(DeliveryRow).values({**row, **same, "step": "landed", "requalifies": origin}))
+            _note(session, row["delivery_id"], None, "claimed", now, cause)
+            _note(session, row["delivery_id"], "claimed", "landed", now, cause)
+            return _delivery(session.get_one(DeliveryRow, row["delivery_id"]))
+
     # -- questions about deliveries -------------------------------------------------------------------------------
 
     def delivery(self, delivery_id: str) -> Delivery:
@@ -317,6 +338,17 @@ class Ledger:
             }
             columns = (*DELIVERY_COLUMNS, *FINDING_COLUMNS)
             return bulk.copy_rows(session.connection(), ("audit", "findings"), columns, findings, constants)
+
+    def save_across(self, period: str, rules: Collection[str], findings: pa.Table, *, supplier: str | None) -> int:
+        """Replace what rules across files found in a month, for one supplier or for everybody; returns the number.
+
+        Columns: delivery_id, supplier, dataset, member, row_no, rule, family, action, column_name.
+        """
+        old = delete(FindingRow).where(FindingRow.period == period, FindingRow.rule == func.any(list(rules)))
+        with Session(self.engine) as session, session.begin():
+            session.execute(old if supplier is None else old.where(FindingRow.supplier == supplier))
+            columns = (*DELIVERY_COLUMNS, *FINDING_COLUMNS)
+            return bulk.copy_rows(session.connection(), ("audit", "findings"), columns, findings, {"period": period})
 
     def save_unmatched(self, period: str, unmatched: pa.Table) -> int:
         """Replace a month's unmatched subjects. Columns: dataset, supplier, subject_kind, token, reason."""
@@ -557,6 +589,20 @@ def _revision_of_original(session: Session, row: DeliveryRow) -> int:
     )
     found = session.scalar(original.order_by(DeliveryRow.in_force.desc(), DeliveryRow.sequence.desc()).limit(1))
     return found or row.revision
+
+
+def _is_overtaken(session: Session, base: DeliveryRow) -> bool:
+    """Whether another delivery of the series is under way, or a later one says something else than this one."""
+    newer = DeliveryRow.sequence > base.sequence
+    answered_anew = newer & DeliveryRow.outcome.in_(("accepted", "accepted_with_warnings"))
+    others = select(DeliveryRow.delivery_id).where(
+        DeliveryRow.supplier == base.supplier,
+        DeliveryRow.dataset == base.dataset,
+        DeliveryRow.period == base.period,
+        DeliveryRow.delivery_id != base.delivery_id,
+        or_(DeliveryRow.outcome.is_(None), answered_anew),
+    )
+    return session.scalar(select(others.exists())) is True
 
 
 def _takes_over(session: Session, row: DeliveryRow, now: datetime) -> bool:
