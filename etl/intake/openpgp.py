@@ -63,6 +63,8 @@ def _checked(keyring: Path | None) -> Path:
     if keyring is None or not any(keyring.glob("private-keys-v1.d/*.key")):
         place = keyring or "the key ring"
         raise ConfigurationError(place, "", "no secret key to decrypt with", f"gpg --homedir {place} --import <key>")
+    if keyring.stat().st_mode & 0o077:
+        raise ConfigurationError(keyring, "", "readable by other users", f"run: chmod 700 {keyring}")
     return keyring
 
 
@@ -71,19 +73,14 @@ def _home(keyring: Path) -> Iterator[Path]:
     """A GnuPG home of this call alone, with links to the county's keys; its agent ends with it."""
     with tempfile.TemporaryDirectory(prefix="gpg-") as folder:
         home = Path(folder)
-        for name in _KEY_FILES:
+        for name in (*_KEY_FILES, PASSPHRASE_FILE):
             if (keyring / name).exists():
                 (home / name).symlink_to((keyring / name).resolve())
-        if (keyring / PASSPHRASE_FILE).exists():
-            (home / PASSPHRASE_FILE).symlink_to((keyring / PASSPHRASE_FILE).resolve())
         try:
             yield home
         finally:
-            _run("gpgconf", "--homedir", folder, "--kill", "all")
-
-
-def _run(*arguments: str) -> None:
-    subprocess.run(arguments, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            end = ("gpgconf", "--homedir", folder, "--kill", "all")
+            subprocess.run(end, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _environment() -> dict[str, str]:

@@ -181,6 +181,10 @@ def test_a_missing_key_or_program_is_our_fault_in_one_line(
     for keyring in (None, tmp_path / "none"):
         with pytest.raises(ConfigurationError, match=r"no secret key to decrypt with — gpg --homedir .* --import"):
             read_bytes(content, make_layout(), OPENPGP, keyring=keyring)
+    county.home.chmod(0o750)
+    with pytest.raises(ConfigurationError, match="readable by other users — run: chmod 700"):
+        opened(content, county)
+    county.home.chmod(0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigurationError, match="GnuPG is not installed — install Debian's gnupg"):
         opened(content, county)
