@@ -34,6 +34,7 @@ from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
+from etl.intake.forensics import Case, diagnose
 from etl.intake.reader import read_delivery
 from etl.intake.receipt import Answer, Receipt, write_receipts
 from etl.intake.strings import Strings, row_findings_table, strings_schema
@@ -385,6 +386,7 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         not_checked=verdict.not_checked,
         ruleset=subject.ruleset,
         contact=ws.registry.county.contact.model_dump(),
+        diagnoses=diagnoses(ws, subject, verdict, strings),
     )
     return write_receipts(
         ws.settings.outbox,
@@ -397,6 +399,27 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
         encoding=owner.receipt_encoding,
     )
+
+
+def diagnoses(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) -> list[dict[str, object]]:
+    """Why the delivery has these findings, as far as its bytes and rows show it; see `etl.intake.forensics`."""
+    delivery = subject.delivery
+    if not delivery.landed_path or not (strings.table.num_rows or strings.file_findings or strings.row_findings):
+        return []
+    where = (Path(str(delivery.landed_path)), bytes(delivery.wrapped_key or b""), ws.master_key_path)
+    case = Case(
+        name=_member_name(subject),
+        feed=subject.feed,
+        layout=subject.layout,
+        contract=subject.contract,
+        context=subject.context,
+        codes=ws.registry.codes,
+        strings=strings,
+        findings=receipt_findings(verdict),
+        file_findings=verdict.file_findings,
+        open_landed=lambda: open_landed(*where),
+    )
+    return [found.document() for found in diagnose(case)]
 
 
 def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import re
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -277,7 +278,7 @@ def _entry_problem(entry: zipfile.ZipInfo, caps: Caps) -> tuple[str, str] | None
     parts = re.split(r"[/\\]", name)
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in entry.orig_filename:
         return "含绝对路径或上级路径", "an absolute path or a path upwards"
-    if any(ord(character) < 32 for character in name):
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in name):
         return "文件名含控制字符", "a name with control characters"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "含链接", "a link"

@@ -2,7 +2,7 @@
 
 An entry: `name`; `wrong`, what is wrong in one sentence; `bank` (whose layout it spoils) and `dataset`; `make`, how (see
 spoil.py); `file`, another file name; `feed` and `layout`, what is agreed otherwise for this entry; `drop`, another way
-of lying in the drop zone (symlink, folder, no_flag); `then`, what happens to the file after the claim (see run.py);
+of lying in the drop zone (symlink, folder, no_flag, sparse); `then`, what happens to the file after the claim (see run.py);
 `expect`: `outcome` or, for a file that is left lying, `not_taken` with its reason; `rows_read` (30 unless said) and
 `rows_rejected`; `findings`, each rule with its rows, or with a count where it names none; `diagnoses`; `says`, words
 that stand in the receipt. Every entry is delivered by a bank of its own, a copy of the shipped one.
@@ -25,6 +25,7 @@ from tests.intake.corpus.sound import FILES
 from tests.intake.corpus.spoil import content_of
 
 FOLDER = Path(__file__).parent
+GIGABYTE = 1 << 30
 DELIVERED_AT = 1_712_106_000  # 2024-04-03 09:00 in China
 _TOWNS = "mediation"
 
@@ -104,7 +105,9 @@ class Entry:
         elif self.drop == "symlink":
             place.symlink_to("/etc/passwd")
         else:
-            place.write_bytes(self.content())
+            place.write_bytes(b"" if self.drop == "sparse" else self.content())
+            if self.drop == "sparse":
+                os.truncate(place, GIGABYTE)
             os.utime(place, (DELIVERED_AT, DELIVERED_AT))
         for ending, content in self._companions().items():
             (folder / f"{self.file_name}{ending}").write_text(content, encoding="utf-8")

@@ -8,7 +8,7 @@ table     rows: 30 | column: {col: value} | cells: {row: {col: value}} | each: {
 text      header: false or true | title: line above the header | delimiter | line_end | final_line_end | quote_all |
           lines: {line: [old, new]} | insert: {after: line, text: ..} | cut: characters off the end
 bytes     encoding | errors | bom: hex | hex_after_line: {line: hex} | tail: hex | cut_bytes | content: text or {hex: ..}
-package   log: {name, md5, size, at, count, text} | zip: NAME of zips.py | members: {name: text}
+package   log: {name, md5, size, at, count, text, as_if} | zip: NAME of zips.py | members: {name: text}
 workbook  sheet | date1904 | title: .. | parts: {part: [old, new]} | book: NAME of zips.py
 A value is a text, a number, a date, or {formula: "=1+1"}; only workbooks tell them apart.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import zipfile
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
@@ -45,7 +44,10 @@ def content_of(kind: tuple[str, str], layout: Layout, package: str, file_name: s
         return _workbook(table, layout, make)
     text = _json_lines(table, make) if layout.format == "json_lines" else _delimited(table, layout, make)
     octets = _octets(text, layout, make)
-    return _pboc(octets, len(table), file_name, make) if package == "pboc" else octets
+    if package != "pboc":
+        return octets
+    whole = _octets(_delimited(table, layout, {**make, "cut": 0}), layout, make)
+    return _pboc(octets, len(text.splitlines()), file_name, make, whole)
 
 
 def _content(content: Any) -> bytes:
@@ -109,7 +111,7 @@ def _copy(rows: list[Row], make: Make, place: Place) -> list[Row]:
 
 
 def _reshape(rows: list[Row], make: Make, place: Place) -> list[Row]:
-    order = list(rows[0]) if rows else []
+    order = list(dict.fromkeys(name for row in rows for name in row))
     if make.get("order") == "reversed":
         order.reverse()
     elif "order" in make:
@@ -121,7 +123,7 @@ def _reshape(rows: list[Row], make: Make, place: Place) -> list[Row]:
     headings = {place(name): heading for name, heading in make.get("rename", {}).items()}
     added = make.get("add", {})
     kept = [name for name in order if name not in dropped]
-    return [{headings.get(name, name): row[name] for name in kept} | added for row in rows]
+    return [{headings.get(name, name): row[name] for name in kept if name in row} | added for row in rows]
 
 
 def _day(value: Any) -> date:
@@ -144,7 +146,6 @@ CHANGES: dict[str, Callable[[Any, int], Any]] = {
     "apostrophe": lambda value, _: f"'{value}",
     "excel_digits": lambda value, _: f"{str(value)[:15]}{'0' * (len(str(value)) - 15)}",
     "excel_exponent": lambda value, _: f"{int(str(value)[:17] + '0') / 1e17:.5f}E+17",
-    "excel_number": lambda value, _: float(int(re.sub("[Xx]", "0", str(value)))),
     "old_id": lambda _, number: old_id_no(number),
     "other_area": lambda _, number: id_no(number, "342321"),
     "masked": lambda value, _: f"{str(value)[:6]}********{str(value)[14:]}",
@@ -162,7 +163,11 @@ CHANGES: dict[str, Callable[[Any, int], Any]] = {
     "with_time": lambda value, _: f"{value} 00:00:00",
     "label": lambda value, _: f"{value}-标签",
     "no_zero": lambda value, _: str(value).lstrip("0"),
-    "text": lambda value, _: str(value),
+    "excel_digits_number": lambda value, _: float(int(str(value)[:15] + "000")),
+    "letters": lambda value, _: "x",
+    "huge": lambda value, _: "x" * (2 << 20),
+    "long": lambda value, _: "坏" * 100_000,
+    "pipes": lambda value, _: "|" * 100_000,
 }
 
 
@@ -181,7 +186,7 @@ def _delimited(rows: list[Row], layout: Layout, make: Make) -> str:
         **({"escapechar": "\x1a"} if quoting == csv.QUOTE_NONE else {}),
     )
     if make.get("header", layout.header):
-        headings = list(rows[0]) if rows else [name for name in layout.source_to_canonical]
+        headings = list(rows[0]) if rows else list(layout.source_to_canonical)
         writer.writerow([*headings])
     for row in rows:
         writer.writerow([str(value) for value in row.values()])
@@ -197,7 +202,8 @@ def _lines(text: str, make: Make) -> str:
     for number, (old, new) in make.get("lines", {}).items():
         if old not in lines[number - 1]:
             raise ValueError(f"line {number} does not hold {old!r}")
-        lines[number - 1] = lines[number - 1].replace(old, new, 1)
+        text = new if isinstance(new, str) else new["open"] * new["times"] + new["close"] * new["times"]
+        lines[number - 1] = lines[number - 1].replace(old, text, 1)
     if "insert" in make:
         lines.insert(make["insert"]["after"], make["insert"]["text"])
     if "title" in make:
@@ -223,11 +229,9 @@ def _octets(text: str, layout: Layout, make: Make) -> bytes:
 # -- packages and workbooks -------------------------------------------------------------------------------------------
 
 
-def _pboc(octets: bytes, count: int, file_name: str, make: Make) -> bytes:
+def _pboc(octets: bytes, count: int, file_name: str, make: Make, whole: bytes) -> bytes:
     base = file_name.removesuffix(".zip")
-    log = make_log(octets, count, name=f"{base}.dat")
-    if "log" in make:
-        log = make_log(octets, count, **{"name": f"{base}.dat", **{k: str(v) for k, v in make["log"].items()}})
+    log = _log(octets, count, base, make.get("log", {}), whole)
     if "zip" in make:
         return zips.MAKERS[make["zip"]](octets, log)
     members = {f"{base}.dat": octets, f"{base}.log": log}
@@ -236,6 +240,18 @@ def _pboc(octets: bytes, count: int, file_name: str, make: Make) -> bytes:
         members.pop(f"{base}.{ending}")
     packed = make_zip(members)
     return packed[: len(packed) - make.get("cut_zip", 0)]
+
+
+def _log(octets: bytes, count: int, base: str, changes: Make, whole: bytes) -> bytes:
+    """The log; `as_if`: written before line ends were turned around or the end was lost, or with its MD5 in capitals."""
+    told = {"lf": octets.replace(b"\r\n", b"\n"), "whole": whole}.get(changes.get("as_if", ""), octets)
+    stated = {key: str(value) for key, value in changes.items() if key != "as_if"}
+    log = make_log(told, count, **{"name": f"{base}.dat", **stated})
+    return (
+        log.upper().replace(f"{base}.dat".upper().encode(), f"{base}.dat".encode())
+        if changes.get("as_if") == "capitals"
+        else log
+    )
 
 
 def _workbook(rows: list[Row], layout: Layout, make: Make) -> bytes:
@@ -248,16 +264,19 @@ def _workbook(rows: list[Row], layout: Layout, make: Make) -> bytes:
         sheet.append([make.get("title", "贷款台账（合成）")])
     if make.get("header", True):
         sheet.append(list(rows[0]) if rows else list(layout.source_to_canonical))
-    for row in rows:
-        sheet.append([None] * len(row))
-        for place, value in enumerate(row.values(), start=1):
-            _write_cell(sheet.cell(sheet.max_row if place == 1 else line, place), value)
-            line = sheet.max_row
+    first = make.get("header_row", layout.header_row) + int(make.get("header", True))
+    for number, row in enumerate(rows):
+        _write_row(sheet, first + number, row)
     out = io.BytesIO()
     book.save(out)
     octets = _with_parts(out.getvalue(), make.get("parts", {}))
     octets = zips.BOOKS[make["book"]](octets) if "book" in make else octets
     return octets[: len(octets) - make.get("cut_bytes", 0)]
+
+
+def _write_row(sheet: Any, line: int, row: Row) -> None:
+    for place, value in enumerate(row.values(), start=1):
+        _write_cell(sheet.cell(line, place), value)
 
 
 def _write_cell(cell: Any, value: Any) -> None:

@@ -76,7 +76,7 @@ def bomb_member(data: bytes, log: bytes) -> bytes:
 def understated(data: bytes, log: bytes) -> bytes:
     """The directory says 100 bytes, the stream holds 64 MiB."""
     content = b"x" * (64 << 20)
-    return _raw(DAT, _deflated(content), len(content), zlib.crc32(content), stated=100)
+    return _with_log(_raw(DAT, _deflated(content), len(content), zlib.crc32(content), stated=100), log)
 
 
 def overstated(data: bytes, log: bytes) -> bytes:
@@ -189,7 +189,7 @@ MAKERS: dict[str, Callable[[bytes, bytes], bytes]] = {
     "duplicate_log": _of((LOG, b"x")),
     "control_character": _of(("CLGRDK\n_202403.dat", None)),
     "right_to_left": _of(("CLGRDK_‮tad.202403.dat", None)),
-    "nul_in_name": _of(("CLGRDK_202403.dat\0.exe", None)),
+    "nul_in_name": lambda data, log: _of(("X.dat#.exe", None))(data, log).replace(b"X.dat#.exe", b"X.dat\0.exe"),
     "other_archive": _of(("more.tar.gz", b"x")),
     "folder": _of(("data/", b"")),
     "case_twins": _of(("CLGRDK_202403.DAT", None)),
@@ -197,6 +197,7 @@ MAKERS: dict[str, Callable[[bytes, bytes], bytes]] = {
     "no_data": lambda data, log: _named((LOG, log)),
     "log_of_another": lambda data, log: _named((DAT, data), ("CLGRDK_202402.log", log)),
     "empty": lambda data, log: _named(),
+    "a_workbook": lambda data, log: make_zip({"[Content_Types].xml": b"<Types/>", "xl/workbook.xml": b"<workbook/>"}),
     "in_a_folder": lambda data, log: _named((f"202403/{DAT}", data), (f"202403/{LOG}", log)),
 }
 
