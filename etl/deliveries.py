@@ -45,6 +45,7 @@ from etl.vocabulary import CreditVillageError
 from etl.workspace import Workspace
 
 _SIDECAR_BYTES = 4096
+_FACTS = ("type", "codes", "pattern")
 
 
 @dataclass(frozen=True)
@@ -396,9 +397,16 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         {rule.id: rule for rule in (*subject.contract.row_rules, *subject.contract.macro_rules)},
         subject.layout,
         key_column=_own_number(subject.contract),
-        open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
+        open_columns=_quotable_columns(subject, verdict),
         encoding=owner.receipt_encoding,
     )
+
+
+def _quotable_columns(subject: Subject, verdict: Verdict) -> list[str]:
+    """Open columns whose cells may be quoted back: one that is refused nearly everywhere may hold names instead."""
+    counts, rules = verdict.counts_by_rule, subject.contract.row_rules
+    foreign = {rule.column for rule in rules if rule.kind in _FACTS and counts.get(rule.id, 0) * 2 > verdict.rows_read}
+    return [c.name for c in subject.contract.delivered if c.privacy == "open" and c.name not in foreign]
 
 
 def diagnoses(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) -> list[dict[str, object]]:

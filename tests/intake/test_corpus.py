@@ -64,9 +64,15 @@ class Corpus:
 
 @pytest.fixture(scope="module")
 def corpus(
-    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, template_database: str
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: EmbeddedPostgres,
+    template_database: str,
 ) -> Iterator[Corpus]:
-    """All entries and good banks beside them, taken in by one process."""
+    """All entries that were selected (`-k name` is fast) and good banks beside them, taken in by one process."""
+    selected = [
+        item.callspec.params["entry"] for item in request.session.items if "entry" in getattr(item, "fixturenames", ())
+    ]
     home = tmp_path_factory.mktemp("corpus")
     for url in fresh_database(postgres, template_database):
         environment = {
@@ -76,7 +82,7 @@ def corpus(
         }
         (home / "config" / "banks").mkdir(parents=True)
         settings = Settings.from_environment(environment)
-        places = {entry.name: entry.deliver(settings.drop, home / "config") for entry in entries()}
+        places = {entry.name: entry.deliver(settings.drop, home / "config") for entry in selected if entry not in GOOD}
         places |= {entry.file_name: _good(entry, settings.drop) for entry in GOOD}
         answer = _run(environment, home / "answer.json")
         ledger = Ledger(url)

@@ -43,13 +43,15 @@ class Case:
 
 
 def diagnose(case: Case) -> list[Diagnosis]:
-    """The causes with evidence, of the file before those of its cells; none for a clean delivery."""
+    """The causes with evidence, of the file before those of its cells; none for a clean delivery.
+
+    Where whole columns stand in each other's place, single cells say nothing.
+    """
     found = list(_of_file(case))
     if case.strings.table.num_rows:
         delivered = Delivered(case.strings.table, case.findings, case.layout, case.contract, case.codes)
         found += diagnose_table(delivered, case.context, case.strings.row_findings)
-        moved = {name for one in found if one.code == "columns_reordered" for name in str(one.field).split(" | ")}
-        found += [one for one in diagnose_cells(delivered) if one.field not in moved]
+        found += [] if any(one.code == "columns_reordered" for one in found) else diagnose_cells(delivered)
     return found[:MAX_DIAGNOSES]
 
 
@@ -58,7 +60,8 @@ def _of_file(case: Case) -> Iterator[Diagnosis]:
     unsplit = case.strings.row_findings
     if case.layout.format == "database" or not (case.file_findings or unsplit):
         return
-    dates = frozenset(column.name for column in case.contract.delivered if column.type == "date")
+    required = [column for column in case.contract.delivered if column.type == "date" and column.required]
+    dates = len([column for column in required if column.name in case.layout.canonical])
     for sample in sample_delivery(case.open_landed, case.name, case.feed):
         of_member = [finding for finding in unsplit if finding.member == sample.member]
         causes = diagnose_file(FileCase(sample, case.layout, case.file_findings, of_member, dates))

@@ -32,13 +32,13 @@ _FAR_LINES = 2
 
 @dataclass(frozen=True)
 class FileCase:
-    """One member's sample with what was agreed and found."""
+    """One member's sample with what was agreed and found; `date_count` dates stand in every sound row."""
 
     sample: Sample
     layout: Layout
     file_findings: Sequence[FileFinding]
     row_findings: Sequence[RowFinding]
-    date_columns: frozenset[str]
+    date_count: int
 
     @property
     def encoding(self) -> str:
@@ -205,10 +205,8 @@ def _header_missing(case: FileCase) -> Diagnosis | None:
     rows = [_cells(line, layout.delimiter, layout) for line in lines]
     if not case.width <= len(rows[0]) <= case.widest or _share_of_header(rows[0], layout) > 0:
         return None
-    names = layout.source_to_canonical.values()
-    places = [place for place, name in enumerate(names) if name in case.date_columns]
-    dated = [row for row in rows if any(_is_date(row[place]) for place in places if place < len(row))]
-    if rows[0] not in dated:
+    dated = [row for row in rows if sum(map(_is_date, row)) >= case.date_count]
+    if not case.date_count or rows[0] not in dated:
         return None
     return diagnosis("header_missing", member=case.member, n=len(dated), of=len(rows), explains=["P105"])
 

@@ -73,8 +73,8 @@ TEXTS: Final[Mapping[str, Text]] = {
         "export with the agreed delimiter",
     ),
     "header_missing": Text(
-        "首行是数据而不是表头（前 {of} 行中 {n} 行在约定的日期列是日期）",
-        "the first line is data, not the header (in {n} of the first {of} lines the agreed date columns hold dates)",
+        "首行是数据而不是表头：前 {of} 行（含首行）中 {n} 行含约定个数的日期",
+        "the first line is data, not the header: {n} of the first {of} lines, and it, hold as many dates as agreed",
         "请在首行写约定的字段名",
         "write the agreed column names into the first line",
     ),

@@ -93,7 +93,9 @@ class Entry:
         if not self.is_of_towns:
             place = config / "banks" / f"{self.code}.yml"
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(yaml.safe_dump(self.configuration(), allow_unicode=True), encoding="utf-8")
+            place.write_text(
+                yaml.safe_dump(self.configuration(), allow_unicode=True, sort_keys=False), encoding="utf-8"
+            )
         folder = drop / self.zone
         folder.mkdir(parents=True, exist_ok=True)
         return self._drop(folder)

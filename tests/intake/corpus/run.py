@@ -34,7 +34,9 @@ def main(answer_to: Path) -> None:
     failures: dict[str, str] = {}
     with ExitStack() as stack:
         handles = {
-            place: stack.enter_context(Path(place).open("r+b")) for place, entry in by_place.items() if entry.then
+            place: stack.enter_context(Path(place).open("r+b"))
+            for place, entry in by_place.items()
+            if entry.then and Path(place).exists()
         }
         claimed = [*pipeline.scan(settings, now=NOW, quiet_seconds=0.0), *pipeline.collect_late(settings, now=NOW)]
         for number, delivery in enumerate(claimed):
