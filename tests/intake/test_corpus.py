@@ -18,6 +18,7 @@ from typing import Any
 import openpyxl
 import pytest
 
+from etl.intake.forensics import TEXTS
 from etl.ledger.records import Delivery
 from etl.ledger.repository import Ledger
 from etl.local.postgres import EmbeddedPostgres
@@ -26,6 +27,7 @@ from tests.conftest import fresh_database
 from tests.intake.corpus.entries import Entry, entries
 from tests.intake.corpus.sound import identity_values
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # on a busy machine; about a minute of one core
 GOOD = (
     Entry("good", "nothing", "qinghe_rcb", {}),
     Entry("good", "nothing", "qinghe_rcb", {}, dataset="loan_flows"),
@@ -99,7 +101,7 @@ def _good(entry: Entry, drop: Path) -> Path:
 
 def _run(environment: dict[str, str], answer_to: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.intake.corpus.run", str(answer_to)]
-    subprocess.run(command, check=True, env={**os.environ, **environment}, timeout=240)
+    subprocess.run(command, check=True, env={**os.environ, **environment}, timeout=540)
     content: dict[str, Any] = json.loads(answer_to.read_text(encoding="utf-8"))
     return content
 
@@ -212,6 +214,10 @@ def test_a_good_bank_beside_them_is_untouched(corpus: Corpus, entry: Entry) -> N
 
 def test_nothing_else_was_claimed(corpus: Corpus) -> None:
     assert {delivery.address for delivery in corpus.deliveries} <= set(map(str, corpus.places.values()))
+
+
+def test_every_diagnosis_has_a_delivery_that_shows_it() -> None:
+    assert {code for entry in entries() for code in entry.expect.get("diagnoses", [])} == set(TEXTS)
 
 
 def test_memory_stays_bounded(corpus: Corpus) -> None:

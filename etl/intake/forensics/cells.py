@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from etl.contract.casts import date_pattern
 from etl.contract.model import Column
+from etl.identifiers import resident_id_is_valid
 from etl.intake.forensics.rows import Cells, Delivered
 from etl.intake.forensics.wording import Diagnosis, diagnosis
 
@@ -88,11 +89,23 @@ def _tests(cells: Cells, delivered: Delivered) -> Iterator[tuple[str, _Mask, dic
         forms |= _IDENTITY if column.is_validated else _TEXT
     for code, form in forms.items():
         mask = _matches(cells.texts, form) & (left | (code == "day_month_swapped"))
-        yield code, mask & ~_matches(cells.texts, _PLAIN_NUMBER) if code == "unit_in_cell" else mask, {}
+        if code == "unit_in_cell":
+            mask &= ~_matches(cells.texts, _PLAIN_NUMBER)
+        elif code == "digits_lost":
+            mask &= ~_holding(cells.texts, mask)
+        yield code, mask, {}
 
 
 def _matches(texts: pa.Array, form: str) -> _Mask:
     return pc.match_substring_regex(texts, form).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _holding(texts: pa.Array, among: _Mask) -> _Mask:
+    """Which of the identity numbers hold although they end in zeros, as one in a thousand does."""
+    holding = np.zeros(len(texts), dtype=bool)
+    chosen = np.flatnonzero(among)
+    holding[chosen] = [resident_id_is_valid(text) for text in texts.take(pa.array(chosen)).to_pylist()]
+    return holding
 
 
 def _date_forms(agreed: str) -> dict[str, str]:
@@ -124,12 +137,14 @@ def _code_tests(cells: Cells, column: Column, delivered: Delivered) -> Iterator[
     agreed = delivered.layout.codes
     codings = delivered.codes.lists[str(column.codes)]["codings"]
     own = list(codings.get(agreed, {}))
-    yield "leading_zeros_lost", _is_one_of(cells.texts, [code.lstrip("0") for code in own if code.startswith("0")]), {}
+    bare = [code.lstrip("0") for code in own if code.startswith("0") and code.lstrip("0") not in own]
+    yield "leading_zeros_lost", _is_one_of(cells.texts, bare), {}
     labelled = "^(?:" + "|".join(map(re.escape, own)) + r")[\s:：\-—._(（]+[^0-9A-Za-z].*$"
     yield "label_with_code", _matches(cells.texts, labelled), {}
     for coding, mapping in codings.items():
         if coding != agreed:
-            yield "other_coding", _is_one_of(cells.texts, list(mapping)), {"found": coding, "agreed": agreed}
+            others = [code for code in mapping if code not in own]
+            yield "other_coding", _is_one_of(cells.texts, others), {"found": coding, "agreed": agreed}
 
 
 def _is_one_of(texts: pa.Array, codes: list[str]) -> _Mask:

@@ -168,9 +168,10 @@ def _header_as_row(delivered: Delivered) -> Iterator[Diagnosis]:
 
 
 def _places_of_columns(delivered: Delivered) -> Iterator[Diagnosis]:
-    """Columns whose cells are nearly all refused and nearly all fit another such column."""
-    misplaced = [column for column in delivered.columns if _is_refused(delivered, column)]
-    cells = {column.name: delivered.sample(column).texts for column in misplaced}
+    """Columns whose cells are nearly all refused, have not their own form and nearly all that of another such column."""
+    refused = [column for column in delivered.columns if _is_refused(delivered, column)]
+    cells = {column.name: delivered.sample(column).texts for column in refused}
+    misplaced = [column for column in refused if not _fit(cells[column.name], column, delivered)]
     fits = [
         column
         for column in misplaced

@@ -22,7 +22,7 @@ from etl.settings import Settings
 from etl.workspace import Workspace
 from tests.intake.corpus.entries import Entry, entries
 
-SECOND_OPINION_EVERY = 6
+SECOND_OPINION_EVERY = 12
 NOW = datetime(2024, 4, 5, 3, 0, tzinfo=UTC)
 
 

@@ -235,8 +235,8 @@ def far_cell(book: bytes) -> bytes:
 
 
 def shared_bomb(book: bytes) -> bytes:
-    """600 MiB of blanks in another part of the workbook."""
-    return _edited(book, "docProps/core.xml", lambda xml: xml + b" " * (600 << 20))
+    """64 MiB of blanks in another part of the workbook."""
+    return _edited(book, "docProps/core.xml", lambda xml: xml + b" " * (64 << 20))
 
 
 def broken_sheet(book: bytes) -> bytes:
