@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.contract.casts import BLANKS
-from etl.contract.model import Column, Contract
+from etl.contract.model import Column, Contract, Rule
 from etl.registry import CodeLists, Layout
 
 MAX_CELLS: Final = 50_000
 SAMPLE_ROWS: Final = 2_000
+_RUN_ROWS: Final = 100
 _ROW_BITS: Final = 1 << 40
 _Positions = npt.NDArray[np.int64]
 
@@ -68,7 +69,11 @@ class Delivered:
 
     def fired_on(self, column: str) -> tuple[str, ...]:
         """Rules with a finding that look at a column."""
-        return tuple(r.id for r in self.contract.row_rules if r.id in self.fired and column in r.columns)
+        return tuple(rule.id for rule in self._fired_rules if column in rule.columns)
+
+    @cached_property
+    def _fired_rules(self) -> list[Rule]:
+        return [rule for rule in self.contract.row_rules if rule.id in self.fired]
 
     def heading(self, column: str) -> str:
         """A column's name as delivered."""
@@ -76,22 +81,30 @@ class Delivered:
 
     def refused(self, column: Column, kinds: Sequence[str]) -> Cells:
         """The cells of a column that its own facts of these kinds refused, at most MAX_CELLS, blank ones left out."""
-        rules = [r.id for r in self.contract.row_rules if r.column == column.name and r.kind in kinds]
+        rules = [r.id for r in self._fired_rules if r.column == column.name and r.kind in kinds]
+        if not rules:
+            return Cells(column, pa.array([], pa.string()), np.empty(0, np.int64))
         chosen = self.findings.filter(pc.is_in(self.findings["rule"], pa.array(rules, pa.string())))
-        return self._cells(column, self._indices(chosen), tuple(rule for rule in rules if rule in self.fired))
+        places = pa.array(self._indices(chosen)[:MAX_CELLS])
+        taken = self.table.select([column.name, "_row"]).take(places)
+        return self._cells(column, taken, tuple(rules))
 
     def rows_of(self, rules: Sequence[str]) -> _Positions:
         """Positions in the table of the rows these rules refused."""
         return self._indices(self.findings.filter(pc.is_in(self.findings["rule"], pa.array(rules, pa.string()))))
 
     def sample(self, column: Column) -> Cells:
-        """Evenly spread cells of a column, blank ones left out."""
-        count = min(self.row_count, SAMPLE_ROWS)
-        spread = np.unique(np.linspace(0, max(self.row_count - 1, 0), count, dtype=np.int64))
-        return self._cells(column, spread[: self.row_count], self.fired_on(column.name))
+        """Cells of a column from evenly spread runs of rows, blank ones left out; at most SAMPLE_ROWS."""
+        return self._cells(column, self._sampled, self.fired_on(column.name))
 
-    def _cells(self, column: Column, indices: _Positions, rules: tuple[str, ...]) -> Cells:
-        taken = self.table.select([column.name, "_row"]).take(pa.array(indices[:MAX_CELLS]))
+    @cached_property
+    def _sampled(self) -> pa.Table:
+        if self.row_count <= SAMPLE_ROWS:
+            return self.table.combine_chunks()
+        starts = np.linspace(0, self.row_count - _RUN_ROWS, SAMPLE_ROWS // _RUN_ROWS, dtype=np.int64)
+        return pa.concat_tables([self.table.slice(int(start), _RUN_ROWS) for start in starts]).combine_chunks()
+
+    def _cells(self, column: Column, taken: pa.Table, rules: tuple[str, ...]) -> Cells:
         texts = pc.utf8_trim(taken[column.name], BLANKS).combine_chunks()
         blank = pc.is_in(texts, pa.array(["", *self.layout.nulls], pa.string()))
         kept = pc.invert(blank)

@@ -217,9 +217,8 @@ def _form_of(column: Column, dates: str) -> str:
 def _totals(delivered: Delivered, unsplit: Sequence[RowFinding]) -> Iterator[Diagnosis]:
     """One of the last rows holds a word for total alone in a cell, or the last one is a sum and nobody's row."""
     last = delivered.table.slice(max(delivered.row_count - _LAST_ROWS, 0)).to_pylist()
-    sums = _sums_before(delivered) if last else {}
     places = [row["_row"] for row in last if any(_is_total(str(cell)) for cell in row.values())]
-    places += [row["_row"] for row in last[-1:] if not places and _is_sum(row, sums, delivered)]
+    places += [row["_row"] for row in last[-1:] if not places and _is_sum(row, delivered)]
     end = max((row["_row"] for row in last), default=0)
     marks = re.escape(delivered.layout.delimiter)
     places += [f.row for f in unsplit[-_LAST_ROWS:] if f.row >= end and any(map(_is_total, re.split(marks, f.raw)))]
@@ -239,11 +238,12 @@ def _sums_before(delivered: Delivered) -> dict[str, Decimal]:
     return {name: sum(map(_decimal, before[name].to_pylist()), Decimal()) for name in names}
 
 
-def _is_sum(row: Mapping[str, Any], sums: Mapping[str, Decimal], delivered: Delivered) -> bool:
+def _is_sum(row: Mapping[str, Any], delivered: Delivered) -> bool:
     """Whether most required cells are blank and an amount is the sum of all before it."""
     required = [column.name for column in delivered.columns if column.required]
-    is_blank = sum(not row[name].strip() for name in required) * 2 > len(required)
-    return is_blank and any(total and _decimal(row[name]) == total for name, total in sums.items())
+    if sum(not row[name].strip() for name in required) * 2 <= len(required):
+        return False
+    return any(total and _decimal(row[name]) == total for name, total in _sums_before(delivered).items())
 
 
 def _decimal(text: str) -> Decimal:
@@ -291,9 +291,9 @@ def _lost_keys(delivered: Delivered) -> Iterator[Diagnosis]:
 def _lost_text(delivered: Delivered) -> Iterator[Diagnosis]:
     """The marks that a wrong conversion leaves for good: U+FFFD, and U+FFFD once more read as GB18030."""
     for column in delivered.columns:
-        cells = delivered.sample(column)
-        if not cells.count or column.type == "date":
+        if not column.is_text or column.is_validated:
             continue
+        cells = delivered.sample(column)
         lost = pc.match_substring_regex(cells.texts, "\ufffd|锟斤拷").to_numpy(zero_copy_only=False)
         if lost.any():
             yield diagnosis(
