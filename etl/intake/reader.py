@@ -15,7 +15,7 @@ from etl.intake.database import read_pulled
 from etl.intake.delimited import read_delimited
 from etl.intake.json_lines import read_json_lines
 from etl.intake.package import Member, MeteredStream, check_promise
-from etl.intake.strings import Readout, Strings, UnreadableError, strings_schema
+from etl.intake.strings import Readout, Strings, UnreadableError, broken, strings_schema
 from etl.intake.workbook import read_workbook
 from etl.registry import Feed, Layout
 
@@ -81,7 +81,12 @@ def _read_member(
 ) -> Iterator[pa.RecordBatch]:
     stops: list[FileFinding] = []
     with ExitStack() as stack:
-        raw = stack.enter_context(member.open_raw())
+        try:
+            raw = stack.enter_context(member.open_raw())
+        except package.BROKEN_ZIP as error:  # its own header says otherwise than the directory
+            en = f"the zip is damaged ({type(error).__name__})"
+            readout.file_findings.append(broken(member.name, "压缩包内容损坏", en, "重新压缩后再报送").finding)
+            return
         if layout.format in _SEEKING:
             stream: BinaryIO | MeteredStream = raw
         else:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,11 @@ GOOD = (
     Entry("good", "nothing", "mediation", {}, dataset="mediation"),
 )
 PEAK_MIB = 700
+# an identity number with a possible date of birth, or a mobile number standing alone: also those the tables do not hold
+PERSONAL_NUMBER = re.compile(
+    r"[1-8][0-9]{5}(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9Xx]"
+    r"|(?<![0-9])1[3-9][0-9]{9}(?![0-9])"
+)
 _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
@@ -122,6 +128,7 @@ def test_a_bad_delivery_is_answered(corpus: Corpus, entry: Entry) -> None:
     assert delivery.outcome == entry.expect["outcome"]
     document = receipt_of(corpus, delivery)
     assert document["in_force"] == delivery.outcome.startswith("accepted")
+    assert entry.is_of_towns or len(list((corpus.settings.outbox / entry.code).rglob("*.receipt.json"))) == 1
     assert_expected(entry, document)
     assert_harmless(corpus, delivery)
 
@@ -190,6 +197,7 @@ def assert_harmless(corpus: Corpus, delivery: Delivery) -> None:
         else:
             text = csv_of(corpus, delivery) if path.suffix == ".csv" else path.read_text(encoding="utf-8")
         assert [value for value in identity_values(40) if value in text] == []
+        assert PERSONAL_NUMBER.search(text.replace(str(delivery.sha256), "")) is None
     for row in csv.reader(io.StringIO(csv_of(corpus, delivery), newline="")):
         assert [cell for cell in row if cell.startswith(_FORMULA_STARTS)] == []
 

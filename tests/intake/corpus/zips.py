@@ -135,6 +135,24 @@ def _with_log(archive: bytes, log: bytes) -> bytes:
     return out.getvalue()
 
 
+def other_local_name(data: bytes, log: bytes) -> bytes:
+    """The entry itself bears another name than the directory says."""
+    return _named((DAT, data), (LOG, log)).replace(DAT.encode(), b"CLGRDK_202404.dat", 1)
+
+
+def pointing_outside(data: bytes, log: bytes) -> bytes:
+    """A directory whose first entry lies behind the end of the file."""
+    octets = bytearray(_named((DAT, data), (LOG, log)))
+    place = octets.index(b"PK\x01\x02") + 42
+    octets[place : place + 4] = struct.pack("<I", 1 << 30)
+    return bytes(octets)
+
+
+def pointing_before(data: bytes, log: bytes) -> bytes:
+    """The zip lost its first hundred bytes: every place in it is a hundred too far."""
+    return _named((DAT, data), (LOG, log))[100:]
+
+
 def encrypted(data: bytes, log: bytes) -> bytes:
     """Flagged as encrypted, in the entry and in the directory."""
     octets = bytearray(_named((DAT, data), (LOG, log)))
@@ -177,6 +195,9 @@ MAKERS: dict[str, Callable[[bytes, bytes], bytes]] = {
     "quine_like": quine_like,
     "gigabyte_line": gigabyte_line,
     "encrypted": encrypted,
+    "other_local_name": other_local_name,
+    "pointing_outside": pointing_outside,
+    "pointing_before": pointing_before,
     "other_method": other_method,
     "prefixed": prefixed,
     "traversal": _of(("../../../etc/cron.d/job.dat", None)),
