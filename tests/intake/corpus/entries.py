@@ -1,16 +1,22 @@
 """The entries of the corpus: `*.yml` beside this file, one list of bad deliveries a family.
 
-An entry: `name`; `wrong`, what is wrong in one sentence; `bank` (whose layout it spoils) and `dataset`; `make`, how (see
-spoil.py); `file`, another file name; `feed` and `layout`, what is agreed otherwise for this entry; `drop`, another way
-of lying in the drop zone (symlink, folder, no_flag, sparse); `then`, what happens to the file after the claim (see run.py);
-`expect`: `outcome` or, for a file that is left lying, `not_taken` with its reason; `rows_read` (30 unless said) and
-`rows_rejected`; `findings`, each rule with its rows, or with a count where it names none; `diagnoses`; `says`, words
-that stand in the receipt. Every entry is delivered by a bank of its own, a copy of the shipped one.
+`name`; `wrong`: what is wrong in one sentence; `bank` whose layout it spoils, and `dataset`; `make`: how (see spoil.py);
+`file`: another file name; `feed`, `layout`: what is agreed otherwise for this entry; `drop`: another way of lying in the
+drop zone (symlink, folder, no_flag, sparse); `then`: what happens to the file after the claim (see run.py); `again`: a
+name under which the same bytes come once more, to be answered as a duplicate; `expect`:
+
+- `outcome`, or for a file that is left lying `not_taken` with its reason (empty: passed over in silence);
+- `rows_read` (30 unless said) and `rows_rejected` (the rows named by findings unless said);
+- `findings`: each rule with its rows, or with a count where it names none;
+- `diagnoses`: their codes in order; `says`: words that stand in the receipt.
+
+Every entry is delivered by a bank of its own, a copy of the shipped one; the towns' logs share a folder.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -45,6 +51,7 @@ class Entry:
     layout: Mapping[str, Any] = field(default_factory=dict)
     drop: str = ""
     then: str = ""
+    again: str = ""
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -111,6 +118,8 @@ class Entry:
             if self.drop == "sparse":
                 os.truncate(place, GIGABYTE)
             os.utime(place, (DELIVERED_AT, DELIVERED_AT))
+        if self.again:
+            shutil.copy2(place, folder / self.again)
         for ending, content in self._companions().items():
             (folder / f"{self.file_name}{ending}").write_text(content, encoding="utf-8")
         return place
