@@ -18,9 +18,10 @@ from etl.registry import Layout
 _DELIMITERS: Final = {
     ",": ",", ";": ";", "|": "|", "\t": "Tab", "，": "，", "；": "；", "^": "^", "~": "~", "\x1b": "ESC", "\x01": "0x01",
 }  # fmt: skip
-_KINDS: Final = {
-    b"\xd0\xcf\x11\xe0": "XLS / Office 97", b"%PDF": "PDF", b"\x1f\x8b": "gzip", b"Rar!": "RAR", b"7z\xbc\xaf": "7z",
-    b"<html": "HTML", b"<!doctype html": "HTML", b"<?xml": "XML", b"{\\rtf": "RTF",
+_KINDS: Final = {  # first bytes -> what it is, and the name such a file would have by agreement
+    b"\xd0\xcf\x11\xe0": ("XLS / Office 97", ".xls"), b"%PDF": ("PDF", ".pdf"), b"\x1f\x8b": ("gzip", ".gz"),
+    b"Rar!": ("RAR", ".rar"), b"7z\xbc\xaf": ("7z", ".7z"), b"<html": ("HTML", ".html"),
+    b"<!doctype html": ("HTML", ".html"), b"<?xml": ("XML", ".xml"), b"{\\rtf": ("RTF", ".rtf"),
 }  # fmt: skip
 _SHARE = 0.9
 _HEADER_SHARE = 0.8
@@ -97,7 +98,8 @@ def _other_kind(case: FileCase) -> Diagnosis | None:
     if not case.has("P104", "P105", "P106", "P107"):
         return None
     head = case.sample.head[:64].lower().lstrip()
-    found = next((kind for mark, kind in _KINDS.items() if head.startswith(mark.lower())), None)
+    marked = [kind for mark, kind in _KINDS.items() if head.startswith(mark.lower())]
+    found = next((kind for kind, ending in marked if not case.member.lower().endswith(ending)), None)
     if found is None and case.sample.head.startswith(b"PK\x03\x04") and case.layout.format != "workbook":
         is_book = b"xl/" in case.sample.head or b"[Content_Types].xml" in case.sample.head
         found = "XLSX" if is_book else None
@@ -316,7 +318,7 @@ def _delimiter_in_text(case: FileCase) -> Diagnosis | None:
 def _truncated_line(case: FileCase) -> Diagnosis | None:
     """The text ends inside a row: the lines before the last are as agreed, the last has fewer fields and no end."""
     tail = case.sample.tail
-    if not tail or tail.endswith((b"\n", b"\r")):
+    if not tail or tail.endswith((b"\n", b"\r")) or case.encoding.startswith("utf-16"):
         return None
     lines = tail.decode(case.encoding, "replace").splitlines()
     before = lines[-1 - _LINES_LOOKED_AT : -1] if case.sample.size_bytes <= len(tail) else lines[1:-1]
