@@ -207,6 +207,18 @@ def test_encodings_are_told_apart(places: list[int], written: str, agreed: str) 
     assert (found.encoding if found else agreed) == written
 
 
+@pytest.mark.parametrize(
+    "octets",
+    [
+        "啊阿埃挨哎唉".encode("gb18030") * 9,  # common characters in GB18030 and in Big5 alike
+        "Müller|Größe|Café|Señor|Łódź\n".encode("cp1250", "ignore") * 9,
+        bytes(range(0x81, 0xFE)) * 9,
+    ],
+)
+def test_an_encoding_that_could_be_either_or_none_is_not_named(octets: bytes) -> None:
+    assert found_encoding(octets, octets, "utf-8") is None
+
+
 def test_a_sample_is_bounded_whatever_the_size() -> None:
     class Endless(io.RawIOBase):
         """A file of 1 TiB."""
