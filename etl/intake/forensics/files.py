@@ -107,7 +107,8 @@ def _other_kind(case: FileCase) -> Diagnosis | None:
         found = "CSV / TXT"
     if found is None:
         return None
-    agreed = {"workbook": "XLSX", "json_lines": "JSON Lines"}.get(case.layout.format, "CSV / TXT")
+    by_format = {"workbook": "XLSX", "json_lines": "JSON Lines"}
+    agreed = by_format.get(case.layout.format, "CSV / TXT") if case.sample.is_member else "ZIP"
     explains = _explained(case, "P104", "P105", "P106", "P107")
     return diagnosis(
         "other_kind_of_file", member=case.member, explains=explains, words={"found": found, "agreed": agreed}
@@ -267,7 +268,7 @@ def _unbalanced_quote(case: FileCase) -> Diagnosis | None:
             return diagnosis(
                 "unbalanced_quote",
                 member=case.member,
-                n=len(between),
+                n=len(between) + (closed <= len(lines)),
                 places=[opened],
                 explains=explains,
                 words={"line": opened},

@@ -25,8 +25,8 @@ class Text(NamedTuple):
 TEXTS: Final[Mapping[str, Text]] = {
     # -- the file
     "encoding": Text(
-        "文件是 {found} 编码，约定为 {agreed}（抽样 {n} 个汉字全部可按 {found} 解码）",
-        "the file is written in {found}, agreed is {agreed} (all {n} Chinese characters of the sample read as {found})",
+        "文件是 {found} 编码，约定为 {agreed}（抽样的 {n} 个字符按 {found} 解码无误）",
+        "the file is written in {found}, agreed is {agreed} (the {n} characters of the sample read as {found})",
         "导出时选择 {agreed} 编码",
         "export in {agreed}",
     ),
@@ -44,7 +44,7 @@ TEXTS: Final[Mapping[str, Text]] = {
     ),
     "nul_bytes": Text(
         "抽样中有 {n} 个空字节（NUL），其余为普通文本",
-        "{n} NUL bytes in the sample, otherwise plain text",
+        "{n} NUL byte(s) in the sample, otherwise plain text",
         "请在导出程序中去掉空字节（常见于定长字段的填充）",
         "strip NUL bytes in the export (often the padding of fixed-length fields)",
     ),
@@ -62,19 +62,19 @@ TEXTS: Final[Mapping[str, Text]] = {
     ),
     "truncated_last_line": Text(
         "最后一行不完整：前面各行字段数相符，最后一行少 {n} 个分隔符且没有换行",
-        "the last line is cut off: the lines before it are as agreed, it lacks {n} delimiters and a line end",
+        "the last line is cut off: the lines before it are as agreed, it lacks a line end and {n} delimiter(s)",
         "请重新导出或重新传输整个文件",
         "export or transfer the whole file again",
     ),
     "wrong_delimiter": Text(
         "分隔符是“{found}”，约定为“{agreed}”（{n}/{of} 行符合）",
-        "the delimiter is {found}, agreed is {agreed} ({n} of {of} lines fit)",
+        "the delimiter is “{found}”, agreed is “{agreed}” ({n} of {of} lines fit)",
         "导出时改用约定的分隔符",
         "export with the agreed delimiter",
     ),
     "header_missing": Text(
         "首行是数据而不是表头：前 {of} 行（含首行）中 {n} 行含约定个数的日期",
-        "the first line is data, not the header: {n} of the first {of} lines, and it, hold as many dates as agreed",
+        "the first line is data, not the header: like it, {n} of the first {of} lines hold as many dates as agreed",
         "请在首行写约定的字段名",
         "write the agreed column names into the first line",
     ),
@@ -86,7 +86,7 @@ TEXTS: Final[Mapping[str, Text]] = {
     ),
     "header_spelled_otherwise": Text(
         "有 {n} 个字段名只在空格、全角或大小写上与约定不同",
-        "{n} column names differ from the agreed ones only in blanks, full-width forms or case",
+        "{n} column name(s) unlike the agreed ones only in blanks, full-width forms or case",
         "请完全按约定书写字段名",
         "spell the column names exactly as agreed",
     ),
@@ -98,19 +98,19 @@ TEXTS: Final[Mapping[str, Text]] = {
     ),
     "unbalanced_quote": Text(
         "第 {line} 行的引号没有配对，其后 {n} 行被并入同一行",
-        "a quote in line {line} is not closed and swallows the {n} lines after it",
+        "a quote in line {line} is not closed and swallows {n} line(s) after it",
         "文本中的引号请写两个，或从文本中去掉",
         "double the quotes inside a text, or take them out",
     ),
     "line_break_in_text": Text(
         "有 {n} 行被文本中的换行截成两行（{place}）",
-        "{n} rows are broken in two by a line end inside a text ({place})",
+        "{n} row(s) broken in two by a line end inside a text ({place})",
         "导出时把文本中的换行换成空格",
         "replace line ends inside texts by blanks",
     ),
     "delimiter_in_text": Text(
         "有 {n} 行分隔符多于约定，文本中可能含有分隔符（{place}）",
-        "{n} lines hold more delimiters than agreed, probably inside a text ({place})",
+        "{n} line(s) with more delimiters than agreed, probably inside a text ({place})",
         "导出时去掉文本中的分隔符，或按约定加引号",
         "take delimiters out of texts, or quote them where quotes are agreed",
     ),
