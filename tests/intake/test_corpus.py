@@ -102,7 +102,7 @@ def _good(entry: Entry, drop: Path) -> Path:
     """A sound file of a shipped bank in its own drop zone."""
     folder = drop / (entry.zone if entry.is_of_towns else entry.bank)
     folder.mkdir(exist_ok=True)
-    return entry._drop(folder)
+    return entry.drop_into(folder)
 
 
 def _run(environment: dict[str, str], answer_to: Path) -> dict[str, Any]:

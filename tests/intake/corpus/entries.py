@@ -105,9 +105,10 @@ class Entry:
             )
         folder = drop / self.zone
         folder.mkdir(parents=True, exist_ok=True)
-        return self._drop(folder)
+        return self.drop_into(folder)
 
-    def _drop(self, folder: Path) -> Path:
+    def drop_into(self, folder: Path) -> Path:
+        """Put the file, and what comes beside it, into a folder; returns the file's place."""
         place = folder / self.file_name
         if self.drop == "folder":
             place.mkdir()
