@@ -27,6 +27,7 @@ from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
+from etl.intake.forensics import Case, diagnose
 from etl.intake.reader import Reading, open_delivery
 from etl.intake.receipt import Answer, Receipt, ReceiptRule, write_receipts
 from etl.intake.strings import Strings, strings_schema
@@ -36,6 +37,7 @@ from etl.registry import Feed, Layout
 from etl.workspace import Workspace
 
 _SIDECAR_BYTES = 4096
+_FACTS = ("type", "codes", "pattern")
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
             delivery.delivery_id,
             sidecar=sidecar,
             sha256=delivery.sha256,
-            keyring=ws.settings.secrets / "gnupg",
+            keyring=keyring(ws),
             scratch=ws.spill if subject.feed.wrappings else None,
         ) as opened,
     ):
@@ -349,6 +351,7 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         not_checked=verdict.not_checked,
         ruleset=subject.ruleset,
         contact=ws.registry.county.contact.model_dump(),
+        diagnoses=diagnoses(ws, subject, verdict, strings),
     )
     return write_receipts(
         ws.settings.outbox,
@@ -358,7 +361,7 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         _told_rules(ws, subject),
         subject.layout,
         key_column=_own_number(subject.contract),
-        open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
+        open_columns=_quotable_columns(subject, verdict),
         encoding=owner.receipt_encoding,
     )
 
@@ -368,6 +371,46 @@ def _told_rules(ws: Workspace, subject: Subject) -> dict[str, ReceiptRule]:
     told: list[ReceiptRule] = [*subject.contract.row_rules, *subject.contract.macro_rules, *subject.corrections]
     told += [rule for rule in ws.contracts.across.values() if rule.is_told]
     return {rule.id: rule for rule in told}
+
+
+def _quotable_columns(subject: Subject, verdict: Verdict) -> list[str]:
+    """Open columns whose cells may be quoted back: one that is refused nearly everywhere may hold names instead."""
+    counts, rules = verdict.counts_by_rule, subject.contract.row_rules
+    foreign = {rule.column for rule in rules if rule.kind in _FACTS and counts.get(rule.id, 0) * 2 > verdict.rows_read}
+    return [c.name for c in subject.contract.delivered if c.privacy == "open" and c.name not in foreign]
+
+
+def diagnoses(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) -> list[dict[str, object]]:
+    """Why the delivery has these findings, as far as its bytes and the rows of its beginning show it.
+
+    See `etl.intake.forensics`.
+    """
+    delivery = subject.delivery
+    rows = strings.table if strings.beginning is None else strings.beginning
+    if not delivery.landed_path or not (rows.num_rows or strings.file_findings or strings.row_findings):
+        return []
+    where = (Path(str(delivery.landed_path)), bytes(delivery.wrapped_key or b""), ws.master_key_path)
+    places = ["_member", "_row"]
+    case = Case(
+        name=_member_name(subject),
+        feed=subject.feed,
+        layout=subject.layout,
+        contract=subject.contract,
+        context=subject.context,
+        codes=ws.registry.codes,
+        strings=replace(strings, table=rows),
+        findings=receipt_findings(verdict).join(rows.select(places), places, join_type="left semi"),
+        file_findings=verdict.file_findings,
+        open_landed=lambda: open_landed(*where),
+        keyring=keyring(ws),
+        scratch=ws.spill if subject.feed.wrappings else None,
+    )
+    return [found.document() for found in diagnose(case)]
+
+
+def keyring(ws: Workspace) -> Path:
+    """The GnuPG home with the county's key, for packages that are encrypted to it."""
+    return ws.settings.secrets / "gnupg"
 
 
 def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:

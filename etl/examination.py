@@ -66,7 +66,8 @@ def examine(
         pieces = stack.enter_context(closing(_numbered(reading)))
         for number, (piece, is_whole) in enumerate(pieces):
             work.take(piece, number, is_whole=is_whole)
-        strings = reading.result()
+        begun = reading.result(work.beginning)
+        strings = replace(begun, table=work.flagged_table(), beginning=begun.table)
         if strings.file_findings:
             return deliveries.refused(subject, strings), strings
         work.finish(strings)
@@ -207,6 +208,7 @@ class _Work:
     subject: Subject
     now: datetime | None
     into: Path | None = None
+    beginning: pa.Table | None = None
     members: list[str] = field(default_factory=list)
     flagged: list[pa.Table] = field(default_factory=list)
     shadow_counts: dict[str, int] = field(default_factory=dict)
@@ -245,6 +247,7 @@ class _Work:
     def take(self, piece: pa.Table, number: int, *, is_whole: bool) -> None:
         """Cast and check one piece, note what must last, and write what is accepted so far."""
         self._is_whole = is_whole
+        self.beginning = piece if self.beginning is None else self.beginning
         self._caster.cast(piece)
         self.engine.run_model("found", self._of_the_whole if is_whole else self._of_a_piece)
         self._count_shadow()

@@ -262,6 +262,8 @@ def _take_header(stream: Utf8Stream, member: str, layout: Layout) -> tuple[list[
     if size >= _HEADER_BYTES:
         raise broken(member, "首行过长", "the first line is too long", "检查换行符与分隔符")
     stream.read(size)
+    if taken and not names:
+        names = [""]  # a blank first line is a line of one empty cell, so that the lines below it are counted
     return [name.strip(" \t") for name in names], len(taken) or 1
 
 

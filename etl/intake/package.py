@@ -496,5 +496,7 @@ def _size_problem(entry: zipfile.ZipInfo, caps: Caps) -> tuple[str, str] | None:
 def _overlap(entries: Sequence[zipfile.ZipInfo]) -> tuple[str, str] | None:
     """Entries that share bytes are the trick of the best bombs (Fifield 2019)."""
     spans = sorted((entry.header_offset, entry.header_offset + 30 + entry.compress_size) for entry in entries)
+    if spans and spans[0][0] < 0:
+        return "压缩包目录损坏", "its directory points before its beginning"
     overlaps = any(end > start for (_, end), (start, _) in pairwise(spans))
     return ("压缩包内文件重叠", "files inside the zip overlap") if overlaps else None

@@ -110,6 +110,7 @@ class Answer:
     ruleset: str
     contact: Mapping[str, Any]
     diff: Mapping[str, Any] = field(default_factory=dict)
+    diagnoses: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,7 @@ def _assemble(columns: Mapping[str, Any], constants: Mapping[str, Any], count: i
 
 
 def _document(answer: Answer, table: pa.Table, counts: Mapping[str, int]) -> dict[str, Any]:
-    """The JSON receipt: exactly the keys of DESIGN section 6."""
+    """The JSON receipt: the keys of DESIGN section 6, and the diagnoses beside the findings."""
     return {
         "delivery_id": answer.delivery_id,
         "bank": answer.bank,
@@ -335,6 +336,7 @@ def _document(answer: Answer, table: pa.Table, counts: Mapping[str, int]) -> dic
         "rows_accepted": answer.rows_accepted,
         "rows_rejected": answer.rows_rejected,
         "findings": _shown(table),
+        "diagnoses": list(answer.diagnoses),
         "counts_by_rule": dict(counts),
         "not_checked": list(answer.not_checked),
         "ruleset": answer.ruleset,

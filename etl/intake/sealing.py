@@ -9,6 +9,7 @@ delivery is random and stored only wrapped by the master key; destroying the wra
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -243,7 +244,7 @@ class PartFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._part.size}[whence]
         if base + offset < 0:
-            raise ValueError("negative seek position")
+            raise OSError(errno.EINVAL, "negative seek position")  # as a file on disk does; zipfile relies on it
         self._position = base + offset
         return self._position
 

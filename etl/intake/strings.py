@@ -56,7 +56,8 @@ class Readout:
 class Strings:
     """A delivery as strings. `table` is empty when a file finding made its rows meaningless (P104, P105, P107).
 
-    `column_no` is the 1-based place of each canonical column as it was delivered (of the last member).
+    `column_no` is the 1-based place of each canonical column as it was delivered (of the last member). Where only some
+    rows were kept in `table`, `beginning` has the first ones as they came.
     """
 
     table: pa.Table
@@ -64,6 +65,7 @@ class Strings:
     file_findings: list[FileFinding]
     row_findings: list[RowFinding]
     column_no: dict[str, int] = field(default_factory=dict)
+    beginning: pa.Table | None = None
 
 
 def strings_schema(layout: Layout) -> pa.Schema:

@@ -18,7 +18,7 @@ from etl.intake.strings import Strings
 from tests.intake.making import DELIVERY, make_layout, read_bytes
 
 KEYS = ["delivery_id", "bank", "period", "revision", "outcome", "in_force", "sha256", "rows_read", "rows_accepted",
-        "rows_rejected", "findings", "counts_by_rule", "not_checked", "ruleset", "diff", "contact", "signature"]  # fmt: skip
+        "rows_rejected", "findings", "diagnoses", "counts_by_rule", "not_checked", "ruleset", "diff", "contact", "signature"]  # fmt: skip
 FINDING_KEYS = ["rule", "family", "action", "member", "row", "line", "column_no", "column_as_delivered", "field", "key",
                 "value", "message_zh", "message_en", "fix_zh"]  # fmt: skip
 LAYOUT = make_layout(
