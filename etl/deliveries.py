@@ -12,7 +12,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,11 +37,13 @@ from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
 from etl.intake.reader import read_delivery
-from etl.intake.receipt import Answer, Receipt, write_receipts
+from etl.intake.receipt import KNOWN, Answer, Receipt, write_receipts
+from etl.intake.receipt_words import Facing
+from etl.intake.revision import own_number
 from etl.intake.strings import Strings, row_findings_table, strings_schema
 from etl.ledger.records import Delivery
 from etl.period import Period
-from etl.registry import Feed, Layout
+from etl.registry import Feed, KnownException, Layout, Source, Supplier
 from etl.vocabulary import CreditVillageError
 from etl.workspace import Workspace
 
@@ -60,7 +64,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What checking a delivery came to; `counts_by_rule` leaves shadow rules out."""
+    """What checking a delivery came to; `counts_by_rule` are open findings, without shadow rules.
+
+    `settled` are findings that do not count, {confirmed or known: {rule: findings}}; `told` the row findings with their
+    `state`; `diff` what a revision changes. The three are filled by `etl.revisions`.
+    """
 
     outcome: str
     rows_read: int = 0
@@ -71,6 +79,9 @@ class Verdict:
     file_findings: Sequence[FileFinding] = ()
     macro: Mapping[str, str] = field(default_factory=dict)
     findings: pa.Table | None = None
+    settled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    told: pa.Table | None = None
+    diff: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_accepted(self) -> bool:
@@ -91,7 +102,14 @@ def subject_of(ws: Workspace, delivery: Delivery, *, any_layout: bool = False) -
     layout = feed.layouts[0] if any_layout else feed.layout_for(period, delivery.name)
     contract = ws.contract_of(delivery.dataset)
     context = ws.context(delivery.supplier, period)
-    return Subject(delivery, feed, layout, contract, context, _ruleset(ws, contract, feed, layout, context))
+    ruleset = _ruleset(ws, contract, feed, layout, context, known_exceptions(ws, delivery))
+    return Subject(delivery, feed, layout, contract, context, ruleset)
+
+
+def known_exceptions(ws: Workspace, delivery: Delivery) -> dict[str, KnownException]:
+    """What is agreed about a delivery's month, by rule; only banks have such agreements."""
+    owner = ws.registry.owner(delivery.supplier, delivery.dataset)
+    return owner.excepted(Period.parse(delivery.period)) if isinstance(owner, Supplier) else {}
 
 
 def no_layout(delivery: Delivery) -> Verdict:
@@ -101,13 +119,21 @@ def no_layout(delivery: Delivery) -> Verdict:
     return Verdict(outcome="rejected", counts_by_rule={"P109": 1}, file_findings=[found])
 
 
-def _ruleset(ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context) -> str:
+def _ruleset(
+    ws: Workspace,
+    contract: Contract,
+    feed: Feed,
+    layout: Layout,
+    context: Context,
+    known: Mapping[str, KnownException],
+) -> str:
     """A mark of everything that decides about a row: rules, code lists, layout, acceptance and the month's literals."""
     parts = [
         ruleset_checksum(contract, ws.registry.codes),
         feed.accept.model_dump_json(),
         layout.model_dump_json(exclude={"from_"}),
         json.dumps([context.institution_codes, context.known_villages, context.id_prefixes], default=list),
+        *([json.dumps(sorted(known))] if known else []),
     ]
     return hashlib.md5("\n".join(parts).encode(), usedforsecurity=False).hexdigest()[:16]
 
@@ -232,17 +258,34 @@ def _judged(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
         )
     )
     shadow = {rule: hits for rule, hits in counts.items() if actions.get(rule) == "shadow"}
-    shown = {rule: hits for rule, hits in counts.items() if rule not in shadow} | {rule: 1 for rule, _ in macro}
+    too_many = _too_many_refused(subject, strings.rows_read, rejected)
+    of_file = [*(rule for rule, _ in macro), *(finding.rule for finding in too_many)]
+    shown = {rule: hits for rule, hits in counts.items() if rule not in shadow} | dict.fromkeys(of_file, 1)
     return Verdict(
-        outcome=_outcome(subject, strings, shown, [action for _, action in macro]),
+        outcome=_outcome(
+            subject, strings, shown, [*(action for _, action in macro), *(one.action for one in too_many)]
+        ),
         rows_read=strings.rows_read,
         rows_rejected=rejected,
         counts_by_rule=shown,
         shadow_counts=shadow,
         not_checked=unchecked_rules(subject.contract, subject.layout),
+        file_findings=too_many,
         macro=dict(macro),
         findings=_findings_table(engine, subject),
     )
+
+
+def _too_many_refused(subject: Subject, rows_read: int, rows_rejected: int) -> list[FileFinding]:
+    """P190 where the feed takes whole files only, or where no rule of the contract speaks of the share agreed."""
+    accept = subject.feed.accept
+    has_own_rule = any("max_rejected_share" in (rule.sql or "") for rule in subject.contract.macro_rules)
+    if accept.partial == "file":
+        is_too_many = rows_rejected > 0
+    else:
+        is_too_many = not has_own_rule and rows_rejected > rows_read * Decimal(str(accept.max_rejected_share))
+    says, fix = FILE_RULES["P190"], "请按回执逐项更正后重报整份文件"
+    return [FileFinding("P190", "", says["zh"], says["en"], fix, family="macro")] if is_too_many else []
 
 
 def _outcome(subject: Subject, strings: Strings, shown: Mapping[str, int], macro_actions: Sequence[str]) -> str:
@@ -291,6 +334,8 @@ def audit_table(verdict: Verdict) -> pa.Table:
 
 def receipt_findings(verdict: Verdict) -> pa.Table:
     """What the supplier is told of its rows: findings of shadow rules are counted, never shown."""
+    if verdict.told is not None:
+        return verdict.told
     if verdict.findings is None:
         return pa.table(
             {"_member": pa.array([], pa.string()), "_row": pa.array([], pa.int64()), "rule": pa.array([], pa.string())}
@@ -370,6 +415,9 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
     """Write the receipt of a delivery whose outcome is known and about to be recorded."""
     delivery = subject.delivery
     owner = ws.registry.owner(delivery.supplier, delivery.dataset)
+    standing = standing_before(ws, delivery)
+    comes_into_force = verdict.is_accepted and (standing is None or standing.sequence < delivery.sequence)
+    is_settled = comes_into_force or standing is not None
     says = Answer(
         delivery_id=delivery.delivery_id,
         bank=delivery.supplier,
@@ -377,14 +425,20 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         revision=delivery.revision,
         original_name=delivery.name,
         outcome=verdict.outcome,
-        in_force=verdict.is_accepted,
+        in_force=comes_into_force,
         sha256=delivery.sha256,
         rows_read=verdict.rows_read,
         rows_accepted=verdict.rows_accepted,
         rows_rejected=verdict.rows_rejected,
         not_checked=verdict.not_checked,
         ruleset=subject.ruleset,
-        contact=ws.registry.county.contact.model_dump(),
+        contact={
+            **ws.registry.county.contact.model_dump(),
+            "next_due": _next_due(ws, delivery, owner, is_settled=is_settled),
+        },
+        diff=verdict.diff,
+        stays_in_force=standing.delivery_id if standing and not comes_into_force else None,
+        facing=_facing(ws, subject, owner),
     )
     return write_receipts(
         ws.settings.outbox,
@@ -393,19 +447,57 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         replace(strings, file_findings=[*verdict.file_findings, *_macro_findings(subject, verdict)]),
         {rule.id: rule for rule in (*subject.contract.row_rules, *subject.contract.macro_rules)},
         subject.layout,
-        key_column=_own_number(subject.contract),
+        key_column=own_number(subject.contract),
         open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
         encoding=owner.receipt_encoding,
+        signing_key=ws.signing_key,
+    )
+
+
+def standing_before(ws: Workspace, delivery: Delivery) -> Delivery | None:
+    """The delivery of the same supplier, dataset and month that is in force now."""
+    in_force = (one for one in ws.ledger.in_force(delivery.period) if one.supplier == delivery.supplier)
+    return next((one for one in in_force if one.dataset == delivery.dataset), None)
+
+
+def _next_due(ws: Workspace, delivery: Delivery, owner: Supplier | Source, *, is_settled: bool) -> dict[str, Any]:
+    """What is expected next: the same month again while nothing is in force for it, else the month after."""
+    period = Period.parse(delivery.period)
+    awaited = period.next() if is_settled else period
+    due = ws.calendar.due(awaited, owner.due, ws.registry.county.timezone)
+    return {
+        "dataset": delivery.dataset,
+        "period": str(awaited),
+        "state": due.state,
+        "on": due.on.isoformat() if due.on else None,
+        "at": due.at.isoformat() if due.at else None,
+    }
+
+
+def _facing(ws: Workspace, subject: Subject, owner: Supplier | Source) -> Facing:
+    """Names and reasons for the readable forms of a receipt."""
+    known = known_exceptions(ws, subject.delivery)
+    return Facing(
+        supplier={"zh": owner.name.zh, "en": owner.name.en},
+        dataset={"zh": subject.contract.says.zh, "en": subject.contract.says.en},
+        is_synthetic=ws.registry.county.synthetic,
+        known={rule: f"{entry.reason}（至 until {entry.until}）" for rule, entry in known.items()},
     )
 
 
 def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:
     """What is wrong with the delivery as a whole, in the words of its rules."""
-    broken = [subject.contract.rule(rule) for rule in verdict.macro]
-    return [FileFinding(rule.id, "", rule.says.zh, rule.says.en, rule.fix.zh) for rule in broken]
-
-
-def _own_number(contract: Contract) -> str | None:
-    """The column with the supplier's own number of a row: the one whose token is the published key."""
-    keys = set(contract.key)
-    return next((c.name for c in contract.delivered if c.token is not None and c.token.name in keys), None)
+    known = verdict.settled.get(KNOWN, {})
+    broken = [(subject.contract.rule(rule), action) for rule, action in verdict.macro.items()]
+    return [
+        FileFinding(
+            rule.id,
+            "",
+            rule.says.zh,
+            rule.says.en,
+            rule.fix.zh,
+            family=rule.family,
+            action=KNOWN if rule.id in known else action,
+        )
+        for rule, action in broken
+    ]

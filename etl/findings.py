@@ -16,6 +16,8 @@ FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
     "P107": {"zh": "文件无法读取", "en": "the file cannot be read"},
     "P109": {"zh": "该月份没有约定的格式", "en": "no layout is agreed for this month"},
     "P108": {"zh": "文件包不完整", "en": "the package is incomplete"},
+    "P190": {"zh": "拒收行超过约定，整份退回", "en": "more rows are refused than agreed; the file is refused"},
+    "P191": {"zh": "比在用的报送少了过多的行，整份退回", "en": "too many rows of the delivery in force are missing"},
 }
 WRONG_FIELD_COUNT: Final = "P201"
 WRONG_FIELD_COUNT_SAYS: Final[Mapping[str, str]] = {
@@ -56,6 +58,8 @@ class FileFinding:
     message_zh: str
     message_en: str
     fix_zh: str
+    family: str = "syntax"
+    action: str = "reject_file"
 
 
 @dataclass(frozen=True)

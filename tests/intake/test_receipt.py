@@ -14,11 +14,14 @@ import pytest
 
 from etl.findings import FileFinding
 from etl.intake.receipt import Answer, csv_bytes, harmless_name, mask_identity, write_receipts
+from etl.intake.receipt_words import Facing
+from etl.intake.signing import SigningKey
 from etl.intake.strings import Strings
 from tests.intake.making import DELIVERY, make_layout, read_bytes
 
 KEYS = ["delivery_id", "bank", "period", "revision", "outcome", "in_force", "sha256", "rows_read", "rows_accepted",
-        "rows_rejected", "findings", "counts_by_rule", "not_checked", "ruleset", "diff", "contact", "signature"]  # fmt: skip
+        "rows_rejected", "findings", "counts_by_rule", "settled", "not_checked", "ruleset", "diff", "stays_in_force",
+        "contact", "signature"]  # fmt: skip
 FINDING_KEYS = ["rule", "family", "action", "member", "row", "line", "column_no", "column_as_delivered", "field", "key",
                 "value", "message_zh", "message_en", "fix_zh"]  # fmt: skip
 LAYOUT = make_layout(
@@ -73,10 +76,15 @@ def found(*findings: tuple[int, str]) -> pa.Table:
     )
 
 
+def signing_key(outbox: Path) -> SigningKey:
+    return SigningKey.create(outbox.parent / "secrets" / "receipt.key")
+
+
 def write(outbox: Path, strings: Strings, findings: pa.Table, encoding: str = "utf-8", answer: Answer = ANSWER) -> Any:
     return write_receipts(
-        outbox, answer, findings, strings, RULES, LAYOUT, key_column="loan_no", open_columns=OPEN, encoding=encoding
-    )
+        outbox, answer, findings, strings, RULES, LAYOUT, key_column="loan_no", open_columns=OPEN, encoding=encoding,
+        signing_key=signing_key(outbox),
+    )  # fmt: skip
 
 
 def document(outbox: Path, strings: Strings, findings: pa.Table) -> dict[str, Any]:
@@ -91,9 +99,8 @@ def test_the_json_has_exactly_the_keys_of_the_contract(tmp_path: Path) -> None:
     content = document(tmp_path, STRINGS, found((3, "L110")))
     assert list(content) == KEYS
     assert [list(finding) for finding in content["findings"]] == [FINDING_KEYS] * 2
-    assert {key: content[key] for key in ("delivery_id", "bank", "revision", "in_force", "not_checked", "signature")} == {
+    assert {key: content[key] for key in ("delivery_id", "bank", "revision", "in_force", "not_checked")} == {
         "delivery_id": DELIVERY, "bank": "qinghe_rcb", "revision": 2, "in_force": True, "not_checked": ["L116"],
-        "signature": None,
     }  # fmt: skip
 
 
@@ -139,7 +146,7 @@ def test_file_findings_stand_first_and_need_no_rows(tmp_path: Path) -> None:
     ]
     assert write_receipts(
         tmp_path, replace(ANSWER, delivery_id="other"), found(), empty, RULES, None,
-        key_column=None, open_columns=[], encoding="gb18030",
+        key_column=None, open_columns=[], encoding="gb18030", signing_key=signing_key(tmp_path),
     ).counts_by_rule == {"P107": 1}  # fmt: skip
 
 
@@ -189,7 +196,9 @@ def test_files_are_where_the_contract_says_and_latest_names_the_newest(tmp_path:
     receipt = write(tmp_path, STRINGS, found())
     stem = f"CLGRDK_202403.zip.{DELIVERY}.receipt"
     folder = tmp_path / "qinghe_rcb" / "2024-03"
-    assert sorted(path.name for path in folder.iterdir()) == [f"{stem}.csv", f"{stem}.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{stem}.{kind}" for kind in ("csv", "html", "json", "xlsx")
+    ]
     assert receipt.json_path == folder / f"{stem}.json"
     assert (tmp_path / "qinghe_rcb" / "latest.txt").read_text() == f"2024-03/{stem}.json\n"
 
