@@ -14,7 +14,6 @@ import pytest
 
 from etl.findings import FileFinding
 from etl.intake.receipt import Answer, csv_bytes, harmless_name, mask_identity, write_receipts
-from etl.intake.receipt_words import Facing
 from etl.intake.signing import SigningKey
 from etl.intake.strings import Strings
 from tests.intake.making import DELIVERY, make_layout, read_bytes
