@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import deliveries, months, revisions
+from etl import confirming, deliveries, months, revisions
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -22,6 +22,7 @@ from etl.intake import arrivals
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError
 from etl.intake.strings import Strings
+from etl.ledger.confirmations import answered_files
 from etl.ledger.records import Delivery
 from etl.months import Grading, MonthInputs
 from etl.period import Period
@@ -213,12 +214,15 @@ def _claim(
         ws.settings,
         now=now,
         seen=arrivals.load_observations(memory),
-        taken=ws.ledger.already_seen(),
+        taken=ws.ledger.already_seen() | answered_files(ws.ledger),
         patience=patience,
         drop=drop,
     )
     arrivals.save_observations(memory, found.observations)
     arrivals.write_notes(ws.settings.outbox, found)
+    for confirmation in found.confirmations:
+        if confirmation.supplier in suppliers:
+            confirming.answer(ws, confirmation, now=now)
     wanted = [a for a in found.arrivals if a.supplier in suppliers and period in (None, a.period)]
     claimed = (ws.ledger.claim(arrival, now=now) for arrival in wanted)
     return [delivery for delivery in claimed if delivery is not None]

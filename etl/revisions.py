@@ -19,12 +19,20 @@ from etl.deliveries import Subject, Verdict, known_exceptions, path_of, standing
 from etl.engine.duck import DuckEngine
 from etl.findings import FILE_RULES, FileFinding
 from etl.intake.receipt import CONFIRMED, KNOWN
-from etl.intake.revision import FINDING_COLUMNS, FindingDiff, RowDiff, diff_findings, diff_rows, mark_findings, settle
+from etl.intake.revision import (
+    FINDING_COLUMNS,
+    FINDINGS,
+    FindingDiff,
+    RowDiff,
+    diff_findings,
+    diff_rows,
+    mark_findings,
+    settle,
+)
 from etl.ledger.confirmations import confirmed_warnings
 from etl.ledger.records import Delivery
 from etl.workspace import Workspace
 
-FINDINGS: Final = "findings"
 _ANSWERED: Final = ("accepted", "accepted_with_warnings", "rejected", "unreadable")
 _TOO_FEW_FIX: Final = "请核对是否漏报；确需减少的，请先与县里联系"
 

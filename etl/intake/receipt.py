@@ -176,7 +176,7 @@ def write_receipts(
         }
         files = {f"{stem}.{kind}": _put(folder / f"{stem}.{kind}", write) for kind, write in writers.items()}
         is_new = write_once(place, document_bytes(signing_key.sign(document, files)))
-    replace_file(outbox / answer.bank / "latest.txt", f"{answer.period}/{stem}.json\n".encode())
+    put_file(outbox / answer.bank / "latest.txt", f"{answer.period}/{stem}.json\n".encode())
     return Receipt(place, folder / f"{stem}.csv", counts_by_rule(table), settled_counts(table), is_new)
 
 
@@ -437,9 +437,9 @@ def write_once(path: Path, content: bytes) -> bool:
     return True
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Make a finished file take the place of what bears its name."""
-    _put(path, lambda scratch: write_new(scratch, content))
+def put_file(path: Path, content: bytes) -> str:
+    """Make a finished file take the place of what bears its name; returns its SHA-256."""
+    return _put(path, lambda scratch: write_new(scratch, content))
 
 
 def _put(path: Path, write: Callable[[Path], None]) -> str:

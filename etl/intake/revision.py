@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from etl.contract.context import Context
 from etl.contract.language import quote, text_sql
 from etl.contract.model import Contract, Rule
 from etl.contract.predicates import accepted_columns, row_key_columns, row_key_sql
 from etl.engine.duck import DuckEngine
+from etl.intake.confirmation import Entry
 from etl.intake.receipt import IDENTITY_MASK, IDENTITY_NUMBER
 from etl.tokens import TokenKey, token, token_sql
 
+FINDINGS: Final = "findings"
 ORIGIN: Final = ("_delivery", "_member", "_row")
 SHOWN_DOMAIN: Final = "shown_key"
 WARNING_DOMAIN: Final = "warning"
@@ -185,4 +189,57 @@ SELECT marked.member, marked.row_no, marked.rule, marked.action,
 FROM marked LEFT JOIN confirmations AS confirmed
   ON confirmed.rule = marked.rule AND confirmed.key_token = marked.key_token AND confirmed.value_token = marked.value_token
 ORDER BY marked.member, marked.row_no, marked.rule
+"""
+
+
+def match_entries(engine: DuckEngine, findings: Path, entries: Sequence[Entry], token_key: TokenKey) -> None:
+    """Make `matched` from the findings of a delivery and what a bank confirms of them, one row a line.
+
+    Columns: line; is_of_rule (the delivery has such a warning), is_of_row (in this row), is_of_key (of this number);
+    rule, key_token, value_token of the warning where all three are true.
+    """
+    engine.register_parquet("warned", [findings], FINDING_COLUMNS)
+    engine.register_arrow("entries", _entries_table(entries, token_key))
+    engine.run_model("matched", _MATCHED)
+
+
+def _entries_table(entries: Sequence[Entry], token_key: TokenKey) -> pa.Table:
+    """A spreadsheet shows a disarmed key with an apostrophe before it; the key is tried with and without."""
+    shown = [shown_token(token_key, entry.key) for entry in entries]
+    bare = [shown_token(token_key, entry.key.removeprefix("'")) for entry in entries]
+    return pa.table(
+        {
+            "line": pa.array([entry.line for entry in entries], pa.int64()),
+            "rule": pa.array([entry.rule for entry in entries], pa.string()),
+            "row_no": pa.array([entry.row for entry in entries], pa.int64()),
+            "shown": pa.array(shown, pa.string()),
+            "bare": pa.array(bare, pa.string()),
+        }
+    )
+
+
+_MATCHED = """
+WITH warnings AS (SELECT * FROM warned WHERE action = 'warn' AND row_no IS NOT NULL),
+by_rule AS (SELECT DISTINCT rule FROM warnings),
+by_row AS (SELECT DISTINCT rule, row_no FROM warnings)
+SELECT entries.line, by_rule.rule IS NOT NULL AS is_of_rule, by_row.rule IS NOT NULL AS is_of_row,
+  warnings.key_token IS NOT NULL AS is_of_key, warnings.rule, warnings.key_token, warnings.value_token
+FROM entries LEFT JOIN by_rule ON by_rule.rule = entries.rule
+  LEFT JOIN by_row ON by_row.rule = entries.rule AND by_row.row_no = entries.row_no
+  LEFT JOIN warnings ON warnings.rule = entries.rule AND warnings.row_no = entries.row_no
+    AND warnings.shown_token IN (entries.shown, entries.bare)
+ORDER BY entries.line
+"""
+
+COUNTS_OF_WARNINGS: Final = """
+WITH held AS (
+  SELECT rule, key_token, value_token FROM confirmations
+  UNION SELECT rule, key_token, value_token FROM matched WHERE rule IS NOT NULL
+)
+SELECT warned.rule, count(*) FILTER (WHERE state IS NULL AND held.rule IS NULL) AS still_open,
+  count(*) FILTER (WHERE state = 'confirmed' OR (state IS NULL AND held.rule IS NOT NULL)) AS confirmed
+FROM warned LEFT JOIN held
+  ON held.rule = warned.rule AND held.key_token = warned.key_token AND held.value_token = warned.value_token
+WHERE warned.action = 'warn' AND warned.row_no IS NOT NULL
+GROUP BY warned.rule ORDER BY warned.rule
 """

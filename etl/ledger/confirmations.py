@@ -22,7 +22,7 @@ CONFIRMED = "confirmed"
 class ConfirmationFile:
     """A claimed file that confirms warnings; `is_accepted` is None while it has no answer."""
 
-    confirmation_id: int
+    confirmation_id: str
     is_accepted: bool | None
 
 
@@ -38,13 +38,26 @@ class ConfirmedWarning:
 def claim_file(
     ledger: Ledger, supplier: str, address: str, name: str, size_bytes: int, mtime_ns: int, *, now: datetime
 ) -> ConfirmationFile:
-    """The one entry of this file, made if there is none yet; the same file seen again is the same entry."""
-    row = {"supplier": supplier, "address": address, "name": name, "claimed_bytes": size_bytes, "mtime_ns": mtime_ns}
-    claim = upsert(ConfirmationFileRow).values(claimed_at=now, **row)
+    """The one entry of this file, made if there is none yet; the same file seen again is the same entry.
+
+    The caller holds a lock on the supplier: files are numbered for each supplier on its own.
+    """
+    row = ConfirmationFileRow
+    own = (row.address == address, row.claimed_bytes == size_bytes, row.mtime_ns == mtime_ns)
     with Session(ledger.engine) as session, session.begin():
-        session.execute(claim.on_conflict_do_nothing(constraint="uq_confirmation_files_claim"))
-        own = [getattr(ConfirmationFileRow, name) == value for name, value in row.items() if name != "name"]
-        found = session.scalars(select(ConfirmationFileRow).where(*own)).one()
+        found = session.scalar(select(row).where(row.supplier == supplier, *own))
+        if found is None:
+            count = session.scalar(select(func.count()).select_from(row).where(row.supplier == supplier)) or 0
+            found = ConfirmationFileRow(
+                confirmation_id=f"{supplier}-confirmation-{count + 1:04d}",
+                supplier=supplier,
+                name=name,
+                address=address,
+                claimed_bytes=size_bytes,
+                mtime_ns=mtime_ns,
+                claimed_at=now,
+            )
+            session.add(found)
         return ConfirmationFile(found.confirmation_id, found.is_accepted)
 
 
@@ -71,7 +84,7 @@ def confirmed_warnings(ledger: Ledger, supplier: str, dataset: str, rules: Colle
 
 
 def refuse_file(
-    ledger: Ledger, confirmation_id: int, *, sha256: str | None, delivery_id: str | None, now: datetime
+    ledger: Ledger, confirmation_id: str, *, sha256: str | None, delivery_id: str | None, now: datetime
 ) -> None:
     """Answer a file that confirms nothing."""
     with Session(ledger.engine) as session, session.begin():
@@ -80,7 +93,7 @@ def refuse_file(
 
 def accept_file(
     ledger: Ledger,
-    confirmation_id: int,
+    confirmation_id: str,
     *,
     sha256: str,
     delivery_id: str,
@@ -110,7 +123,7 @@ def accept_file(
 
 def _answer(
     session: Session,
-    confirmation_id: int,
+    confirmation_id: str,
     sha256: str | None,
     delivery_id: str | None,
     *,

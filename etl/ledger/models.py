@@ -172,7 +172,7 @@ class ConfirmationFileRow(Base):
 
     __tablename__ = "confirmation_files"
 
-    confirmation_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True, comment="order of claiming")
+    confirmation_id: Mapped[str] = mapped_column(primary_key=True, comment="supplier-confirmation-sequence")
     supplier: Mapped[str] = mapped_column(comment="who confirms")
     name: Mapped[str] = mapped_column(comment="file name as the supplier gave it")
     address: Mapped[str] = mapped_column(comment="where it was found (fsspec address); part of the claim")
@@ -206,7 +206,7 @@ class ConfirmationRow(Base):
     delivery_id: Mapped[str] = mapped_column(
         ForeignKey("ledger.deliveries.delivery_id"), comment="delivery whose warning was confirmed"
     )
-    confirmation_id: Mapped[int] = mapped_column(
+    confirmation_id: Mapped[str] = mapped_column(
         ForeignKey("ledger.confirmation_files.confirmation_id"), comment="file that confirmed it"
     )
     confirmed_at: Mapped[datetime] = mapped_column(comment="when")

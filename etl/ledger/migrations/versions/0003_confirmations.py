@@ -29,7 +29,7 @@ def _column(name: str, kind: Any, comment: str, **more: Any) -> sa.Column[Any]:
 def _confirmation_files() -> None:
     op.create_table(
         "confirmation_files",
-        sa.Column("confirmation_id", INTEGER, sa.Identity(always=True), nullable=False, comment="order of claiming"),
+        _column("confirmation_id", TEXT, "supplier-confirmation-sequence"),
         _column("supplier", TEXT, "who confirms"),
         _column("name", TEXT, "file name as the supplier gave it"),
         _column("address", TEXT, "where it was found (fsspec address); part of the claim"),
@@ -62,7 +62,7 @@ def _confirmations() -> None:
         _column("key_token", TEXT, "keyed token of the row's own number"),
         _column("value_token", TEXT, "keyed token of the rule's text and the cells"),
         _column("delivery_id", TEXT, "delivery whose warning was confirmed"),
-        _column("confirmation_id", INTEGER, "file that confirmed it"),
+        _column("confirmation_id", TEXT, "file that confirmed it"),
         _column("confirmed_at", INSTANT, "when"),
         sa.PrimaryKeyConstraint(
             "supplier", "dataset", "rule", "key_token", "value_token", name=op.f("pk_confirmations")
