@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -49,24 +49,26 @@ _MAX_VALUE_CHARACTERS = 80
 _MAX_NAME_BYTES = 120
 _UNSEEN = r"[\p{Cc}\p{Cf}]"
 _JOIN = " | "
+_CODED: Final = pa.dictionary(pa.int32(), pa.string())  # a million findings say the same few texts
 _SCHEMA: Final = pa.schema(
     [
-        ("rule", pa.string()),
-        ("family", pa.string()),
-        ("action", pa.string()),
-        ("member", pa.string()),
+        ("rule", _CODED),
+        ("family", _CODED),
+        ("action", _CODED),
+        ("member", _CODED),
         ("row", pa.int64()),
         ("line", pa.int64()),
         ("column_no", pa.int64()),
-        ("column_as_delivered", pa.string()),
-        ("field", pa.string()),
+        ("column_as_delivered", _CODED),
+        ("field", _CODED),
         ("key", pa.string()),
         ("value", pa.string()),
-        ("message_zh", pa.string()),
-        ("message_en", pa.string()),
-        ("fix_zh", pa.string()),
+        ("message_zh", _CODED),
+        ("message_en", _CODED),
+        ("fix_zh", _CODED),
     ]
 )
+_CSV_ROWS: Final = 50_000
 _QUOTED: Final = frozenset({"member", "key", "value"})
 _Index = npt.NDArray[np.int64]
 
@@ -170,9 +172,9 @@ def write_receipts(
         document = _document(answer, table)
         facing = answer.facing.of(answer.original_name, f"{stem}.json", signing_key.public.key_id)
         writers: dict[str, Callable[[Path], None]] = {
-            "csv": lambda path: write_new(path, csv_bytes(table, encoding)),
+            "csv": lambda path: write_new(path, _csv_parts(table, encoding)),
             "xlsx": lambda path: write_workbook(path, receipt_sheets(document, table, facing)),
-            "html": lambda path: write_new(path, page_bytes(document, table, facing)),
+            "html": lambda path: write_new(path, [page_bytes(document, table, facing)]),
         }
         files = {f"{stem}.{kind}": _put(folder / f"{stem}.{kind}", write) for kind, write in writers.items()}
         is_new = write_once(place, document_bytes(signing_key.sign(document, files)))
@@ -201,7 +203,10 @@ def receipt_findings(
     key_column: str | None,
     open_columns: Collection[str],
 ) -> pa.Table:
-    """All findings in the columns of a receipt, ordered by member, row and rule; no shadow rule among them."""
+    """All findings in the columns of a receipt, ordered by member, row and rule; no shadow rule among them.
+
+    Columns with few different texts are dictionaries of them.
+    """
     pieces = [_file_findings(strings), _bad_lines(strings)]
     if "state" not in findings.column_names:
         findings = findings.append_column("state", pa.nulls(len(findings), pa.string()))
@@ -210,9 +215,9 @@ def receipt_findings(
         rule = rules.get(rule_id)
         if rule is not None and rule.action != "shadow" and rule_id != WRONG_FIELD_COUNT:
             pieces.append(_of_rule(findings.filter(pc.equal(findings["rule"], rule_id)), rule, lookup))
-    table = pa.concat_tables(pieces)
+    table = pa.concat_tables(pieces).unify_dictionaries()
     order = [(name, "ascending", "at_start") for name in ("member", "row", "rule")]
-    return table.take(pc.sort_indices(table, sort_keys=order))
+    return table.take(pc.sort_indices(pa.table({name: _plain(table[name]) for name, *_ in order}), sort_keys=order))
 
 
 def counts_by_rule(table: pa.Table) -> dict[str, int]:
@@ -232,11 +237,25 @@ def _counted(rules: pa.ChunkedArray) -> dict[str, int]:
 
 def csv_bytes(table: pa.Table, encoding: str) -> bytes:
     """All findings as CSV in the supplier's encoding; formulas and long numbers made text by a leading apostrophe."""
-    sink = pa.BufferOutputStream()
-    columns = [_disarmed(column) if pa.types.is_string(column.type) else column for column in table.columns]
-    pa_csv.write_csv(pa.table(columns, names=table.column_names), sink)
-    text: bytes = sink.getvalue().to_pybytes()
-    return text if encoding == "utf-8" else text.decode("utf-8").encode(encoding, "replace")
+    return b"".join(_csv_parts(table, encoding))
+
+
+def _csv_parts(table: pa.Table, encoding: str) -> Iterator[bytes]:
+    """The same in parts of bounded size, the heading in the first."""
+    for start in range(0, max(len(table), 1), _CSV_ROWS):
+        part = table.slice(start, _CSV_ROWS)
+        columns = [_plain(column) for column in part.columns]
+        columns = [_disarmed(column) if pa.types.is_string(column.type) else column for column in columns]
+        sink = pa.BufferOutputStream()
+        options = pa_csv.WriteOptions(include_header=start == 0)
+        pa_csv.write_csv(pa.table(columns, names=part.column_names), sink, options)
+        text: bytes = sink.getvalue().to_pybytes()
+        yield text if encoding == "utf-8" else text.decode("utf-8").encode(encoding, "replace")
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts written out where they are a dictionary."""
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def mask_identity(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
@@ -364,13 +383,23 @@ def _file_findings(strings: Strings) -> pa.Table:
 
 
 def _assemble(columns: Mapping[str, Any], constants: Mapping[str, Any], count: int) -> pa.Table:
-    arrays = []
-    for entry in _SCHEMA:
-        if entry.name in columns:
-            arrays.append(_seen(columns[entry.name]) if entry.name in _QUOTED else columns[entry.name])
-        else:
-            arrays.append(pa.repeat(pa.scalar(constants.get(entry.name), entry.type), count))
+    arrays = [
+        _given(entry, columns[entry.name]) if entry.name in columns else _same(entry, constants.get(entry.name), count)
+        for entry in _SCHEMA
+    ]
     return pa.table(arrays, schema=_SCHEMA)
+
+
+def _given(entry: pa.Field, values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    shown = _seen(values) if entry.name in _QUOTED else values
+    return shown.dictionary_encode() if entry.type == _CODED else shown
+
+
+def _same(entry: pa.Field, value: str | int | None, count: int) -> pa.Array:
+    """One value in every row."""
+    if value is None or entry.type != _CODED:
+        return pa.repeat(pa.scalar(value, entry.type), count) if value is not None else pa.nulls(count, entry.type)
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), pa.array([value], pa.string()))
 
 
 def _seen(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
@@ -404,7 +433,7 @@ def _document(answer: Answer, table: pa.Table) -> dict[str, Any]:
 
 def _shown(table: pa.Table) -> list[dict[str, Any]]:
     """The first findings of each rule, in the table's order; settled ones take no place of open ones."""
-    kinds = pc.binary_join_element_wise(table["rule"], table["action"], _JOIN)
+    kinds = pc.binary_join_element_wise(_plain(table["rule"]), _plain(table["action"]), _JOIN)
     encoded = kinds.combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     chosen = [np.flatnonzero(codes == code)[:SHOWN_PER_RULE] for code in range(len(encoded.dictionary))]
@@ -417,17 +446,17 @@ def _disarmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_substring_regex(disarmed(column), _LONG_NUMBER, r"'\1")
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, parts: Iterable[bytes]) -> None:
     """Write a file that is not there yet; raises FileExistsError."""
     with path.open("xb") as file:
-        file.write(content)
+        file.writelines(parts)
 
 
 def write_once(path: Path, content: bytes) -> bool:
     """Make a finished file appear under its name; false if there is one already, which then stays."""
     temporary = _scratch(path)
     try:
-        write_new(temporary, content)
+        write_new(temporary, [content])
         _sync(temporary)
         os.link(temporary, path)
     except FileExistsError:
@@ -439,7 +468,7 @@ def write_once(path: Path, content: bytes) -> bool:
 
 def put_file(path: Path, content: bytes) -> str:
     """Make a finished file take the place of what bears its name; returns its SHA-256."""
-    return _put(path, lambda scratch: write_new(scratch, content))
+    return _put(path, lambda scratch: write_new(scratch, [content]))
 
 
 def _put(path: Path, write: Callable[[Path], None]) -> str:

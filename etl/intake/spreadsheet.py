@@ -145,10 +145,11 @@ def _texts(array: pa.Array) -> bytes:
 
 def _cells(column: pa.Array) -> pa.Array:
     """One cell for each value; nothing but its place where there is none."""
-    if not pa.types.is_string(column.type):
+    is_coded = pa.types.is_dictionary(column.type)
+    if not is_coded and not pa.types.is_string(column.type):
         numbers = pc.binary_join_element_wise("<c><v>", pc.cast(column, pa.string()), "</v></c>", "")
         return pc.fill_null(numbers, "<c/>")
-    encoded = column.dictionary_encode()
+    encoded = column if is_coded else column.dictionary_encode()
     texts = pc.binary_join_element_wise(_TEXT, _escaped(encoded.dictionary), _TEXT_END, "")
     return pc.fill_null(texts.take(encoded.indices), "<c/>")
 
