@@ -29,6 +29,7 @@ _COLOURS: Final[Mapping[str, str]] = {
     "accepted": "good", "accepted_with_warnings": "fair", "duplicate": "plain", "expired": "bad",
     "rejected": "bad", "unreadable": "bad",
 }  # fmt: skip
+_PARTICULARS: Final = ("dataset", "delivery", "revision", "rule set", "SHA-256 of the file", "signing key")
 _ORDER: Final = tuple(ACTION_LABELS)
 
 
@@ -58,10 +59,11 @@ def page_bytes(document: Mapping[str, Any], findings: pa.Table, facing: Facing) 
             says=OUTCOME_SAYS[document["outcome"]],
             force=in_force_says(document),
             due=next_due_says(document),
-            lines=list(summary_lines(document, facing)),
+            lines=[line for line in summary_lines(document, facing) if line.en in _PARTICULARS],
             diff=diff_says(document),
             cards=cards,
-            can_confirm=any(card.action == "warn" and card.shown[0]["row"] is not None for card in cards),
+            can_confirm=any(card.action == "warn" and card.first["row"] is not None for card in cards),
+            has_details=any(card.first["row"] is not None for card in cards),
             actions=ACTION_LABELS,
             columns=COLUMN_LABELS,
             shown_columns=_shown_columns(cards),
