@@ -193,6 +193,15 @@ def test_a_changed_file_beside_it_is_told(bank: OneBank, delivery: Delivery, kin
         verify_receipt(bank.receipt_path(delivery))
 
 
+def test_a_file_changed_together_with_its_checksum_is_told(signed: Path) -> None:
+    (signed.parent / "a.receipt.csv").write_bytes(b"rule\n")
+    document = json.loads(signed.read_text())
+    document["signature"]["files"]["a.receipt.csv"] = hashlib.sha256(b"rule\n").hexdigest()
+    signed.write_text(json.dumps(document))
+    with pytest.raises(DataError, match="content and signature do not agree"):
+        verify_receipt(signed)
+
+
 def test_another_raw_file_is_told(bank: OneBank, delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> None:
     raw = bank.zone / delivery.name
     raw.write_bytes(raw.read_bytes().replace(b"12000.00", b"12000.01", 1))
