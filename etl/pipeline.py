@@ -220,11 +220,11 @@ def _claim(
     )
     arrivals.save_observations(memory, found.observations)
     arrivals.write_notes(ws.settings.outbox, found)
+    wanted = [a for a in found.arrivals if a.supplier in suppliers and period in (None, a.period)]
+    claimed = [ws.ledger.claim(arrival, now=now) for arrival in wanted]
     for confirmation in found.confirmations:
         if confirmation.supplier in suppliers:
             confirming.answer(ws, confirmation, now=now)
-    wanted = [a for a in found.arrivals if a.supplier in suppliers and period in (None, a.period)]
-    claimed = (ws.ledger.claim(arrival, now=now) for arrival in wanted)
     return [delivery for delivery in claimed if delivery is not None]
 
 

@@ -66,6 +66,7 @@ class OneBank:
 
     settings: Settings
     minute: int = 0
+    code: str = BANK
 
     @property
     def ws(self) -> Workspace:
@@ -73,11 +74,18 @@ class OneBank:
 
     @property
     def zone(self) -> Path:
-        return self.settings.drop / BANK
+        return self.settings.drop / self.code
 
     @property
     def outbox(self) -> Path:
-        return self.settings.outbox / BANK
+        return self.settings.outbox / self.code
+
+    def with_bank(self, code: str) -> OneBank:
+        """Another bank of the same county, which delivers in the same way."""
+        banks = self.settings.config[0] / "banks"
+        text = (banks / f"{BANK}.yml").read_text(encoding="utf-8")
+        (banks / f"{code}.yml").write_text(text.replace(BANK, code), encoding="utf-8")
+        return OneBank(self.settings, code=code)
 
     def put(self, name: str, content: bytes) -> Path:
         """Write a file into the drop zone, each a minute after the one before."""

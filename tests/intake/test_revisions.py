@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,38 @@ def test_partial_acceptance_by_row_share_or_whole_file(
         receipt = bank.receipt(delivery)
         assert (delivery.outcome, receipt["counts_by_rule"]) == (outcome, rules)
         assert receipt["rows_accepted"] == (10 - refused_rows if outcome.startswith("accepted") else 0)
+
+
+def test_the_share_holds_where_no_rule_of_the_contract_speaks_of_it(
+    home: Path, database_url: str, tmp_path: Path
+) -> None:
+    with one_bank(home, database_url, accept={"max_rejected_share": 0.2}) as bank:
+        shipped = (bank.settings.expectations[0] / "core_loans.yml").read_text(encoding="utf-8")
+        silent = shipped[: shipped.index("  - id: L402")]
+        (tmp_path / "rules").mkdir()
+        (tmp_path / "rules" / "core_loans.yml").write_text(silent, encoding="utf-8")
+        elsewhere = OneBank(replace(bank.settings, expectations=(tmp_path / "rules", *bank.settings.expectations)))
+        refused = [{**row, "matures_on": "2020-01-01"} if place < 3 else row for place, row in enumerate(NOTES)]
+        assert dict(elsewhere.deliver(refused).counts_by_rule) == {"L203": 3, "P190": 1}
+
+
+def test_a_receipt_does_not_depend_on_other_banks(home: Path, database_url: str, empty_database_url: str) -> None:
+    """The same bytes beside a bank that delivered and confirmed the same notes, and alone: equal but for the key."""
+    rows = [*NOTES, note(11, **LARGE)]
+    with one_bank(home / "alone" / "home", database_url) as alone:
+        expected = alone.receipt(alone.deliver(rows))
+    with one_bank(home / "beside" / "home", empty_database_url) as bank:
+        bank.ws.ledger.migrate()
+        other = bank.with_bank("qinghe_rcb")
+        delivered = other.deliver(rows)
+        other.put(f"{delivered.name}.{delivered.delivery_id}.confirm.csv", b"rule,row,key\nL301,11,BY-0000000011\n")
+        other.scan()
+        assert dict(other.ws.ledger.delivery(delivered.delivery_id).counts_by_rule) == {}
+        found = bank.receipt(bank.deliver(rows))
+    for receipt in (expected, found):
+        del receipt["signature"]
+    assert found == expected
+    assert found["counts_by_rule"] == {"L301": 1}
 
 
 def test_a_revision_that_loses_too_many_rows_is_refused(home: Path, database_url: str) -> None:
