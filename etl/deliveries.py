@@ -481,6 +481,7 @@ def _facing(ws: Workspace, subject: Subject, owner: Supplier | Source) -> Facing
         supplier={"zh": owner.name.zh, "en": owner.name.en},
         dataset={"zh": subject.contract.says.zh, "en": subject.contract.says.en},
         is_synthetic=ws.registry.county.synthetic,
+        can_confirm=isinstance(owner, Supplier),
         known={rule: f"{entry.reason}（至 until {entry.until}）" for rule, entry in known.items()},
     )
 

@@ -62,7 +62,8 @@ def page_bytes(document: Mapping[str, Any], findings: pa.Table, facing: Facing) 
             lines=[line for line in summary_lines(document, facing) if line.en in _PARTICULARS],
             diff=diff_says(document),
             cards=cards,
-            can_confirm=any(card.action == "warn" and card.first["row"] is not None for card in cards),
+            can_confirm=facing.can_confirm
+            and any(card.action == "warn" and card.first["row"] is not None for card in cards),
             has_details=any(card.first["row"] is not None for card in cards),
             actions=ACTION_LABELS,
             columns=COLUMN_LABELS,

@@ -19,8 +19,8 @@ ACTION_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
 OUTCOME_SAYS: Final[Mapping[str, Mapping[str, str]]] = {
     "accepted": {"zh": "已全部接收，无需处理。", "en": "Accepted as a whole; there is nothing to do."},
     "accepted_with_warnings": {
-        "zh": "已接收。拒收的行请更正后重报；提示请核对，确属无误的可以确认。",
-        "en": "Accepted. Correct refused rows and deliver again; look at the warnings, and confirm those that are right.",
+        "zh": "已接收。拒收的行请更正后重报，提示请核对。",
+        "en": "Accepted. Correct refused rows and deliver again; look at the warnings.",
     },
     "rejected": {
         "zh": "整份退回，请按下列问题更正后重报。",
@@ -64,6 +64,7 @@ class Facing:
     supplier: Mapping[str, str] = field(default_factory=lambda: dict(_NOTHING))
     dataset: Mapping[str, str] = field(default_factory=lambda: dict(_NOTHING))
     is_synthetic: bool = False
+    can_confirm: bool = True
     known: Mapping[str, str] = field(default_factory=dict)
     file_name: str = ""
     receipt_name: str = ""

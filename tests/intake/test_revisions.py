@@ -18,7 +18,7 @@ import pytest
 from etl import pipeline
 from etl.cli.app import run
 from etl.engine.duck import DuckEngine
-from etl.intake.revision import diff_rows
+from etl.intake.revision import diff_findings, diff_rows
 from etl.settings import Settings
 from etl.vocabulary import ConfigurationError
 from etl.workspace import Workspace
@@ -152,8 +152,34 @@ def test_the_difference_agrees_with_a_second_implementation(seed: int, tmp_path:
     assert found.rows_before == len(before)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_fixed_and_new_findings_agree_with_a_second_implementation(seed: int, tmp_path: Path) -> None:
+    dice = random.Random(seed)
+    bags = [[(dice.choice("ab"), dice.choice(["k1", "k2", None])) for _ in range(dice.randrange(9))] for _ in range(2)]
+    for name, bag in zip(("before", "after"), bags, strict=True):
+        columns = {
+            "rule": pa.array([rule for rule, _ in bag], pa.string()),
+            "key_token": pa.array([key for _, key in bag], pa.string()),
+        }
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    with DuckEngine() as engine:
+        found = diff_findings(engine, tmp_path / "before.parquet", tmp_path / "after.parquet")
+    was, now = (Counter(bag) for bag in bags)
+    assert (found.fixed, found.new) == ((was - now).total(), (now - was).total())
+
+
 def _shipped() -> Settings:
     return Settings.from_environment({})
+
+
+def test_rows_in_another_order_change_nothing(home: Path, database_url: str) -> None:
+    with one_bank(home, database_url) as bank:
+        first = bank.deliver(changed(NOTES, 4, **LARGE))
+        moved = [NOTES[3] | LARGE, *NOTES[:3], *NOTES[4:]]
+        second = bank.receipt(bank.deliver(moved, "loans_202403_2.csv"))
+        assert bank.receipt(first)["findings"][0]["row"] == 4
+        assert second["findings"][0]["row"] == 1
+        assert second["diff"] == dict.fromkeys(("added", "changed", "removed", "fixed", "new"), 0)
 
 
 # -- known exceptions and partial acceptance --------------------------------------------------------------------------
