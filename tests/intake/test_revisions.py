@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +23,7 @@ from etl import pipeline
 from etl.cli.app import run
 from etl.engine.duck import DuckEngine
 from etl.intake.revision import diff_findings, diff_rows
+from etl.intake.verify import verify_receipt
 from etl.settings import Settings
 from etl.vocabulary import ConfigurationError
 from etl.workspace import Workspace
@@ -328,6 +333,50 @@ def test_two_at_once_end_as_one_accepted_and_one_duplicate(bank: OneBank) -> Non
         thread.join()
     assert sorted(map(str, outcomes)) == ["accepted", "accepted", "duplicate", "duplicate"]
     assert len(list((bank.outbox / "2024-03").glob("*.receipt.json"))) == 2
+
+
+# -- interruptions ----------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from datetime import datetime
+from etl import pipeline
+from etl.intake.verify import verify_receipt
+from etl.settings import Settings
+
+module, _, name = sys.argv[1].rpartition(".")
+place = sys.modules.get(module) or getattr(__import__(module.rpartition(".")[0], fromlist=["x"]), module.rpartition(".")[2])
+setattr(place, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+pipeline.take_in(Settings.from_environment(), sys.argv[2], now=datetime.fromisoformat(sys.argv[3]))
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "step",
+    [
+        "etl.deliveries.keep",
+        "etl.revisions.diff_findings",
+        "etl.intake.receipt.write_once",
+        "etl.ledger.repository.Ledger.finish",
+    ],
+)
+def test_killed_at_any_step_it_ends_the_same_with_one_receipt(bank: OneBank, step: str) -> None:
+    bank.deliver(changed(NOTES, 4, **LARGE))
+    bank.put("loans_202403_2.csv", csv_of(changed(NOTES, 3, **LARGE)))
+    [claimed] = bank.scan()
+    arguments = [sys.executable, "-c", KILLED, step, claimed.delivery_id, NOW.isoformat()]
+    died = subprocess.run(arguments, env={**os.environ, **bank.settings.environment()}, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert bank.ws.ledger.delivery(claimed.delivery_id).outcome is None
+    answered = bank.receipt_path(claimed).read_bytes() if bank.receipt_path(claimed).exists() else None
+    delivery = pipeline.take_in(bank.settings, claimed.delivery_id, now=NOW)
+    assert (delivery.outcome, delivery.in_force) == ("accepted_with_warnings", True)
+    assert bank.receipt(delivery)["diff"] == {"added": 0, "changed": 2, "removed": 0, "fixed": 1, "new": 1}
+    assert verify_receipt(bank.receipt_path(delivery)).absent == ()
+    assert answered in (None, bank.receipt_path(delivery).read_bytes())
+    assert len(list((bank.outbox / "2024-03").iterdir())) == 2 * 4
 
 
 def test_a_bad_exception_ends_a_command_before_anything_is_made(
