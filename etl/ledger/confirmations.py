@@ -101,8 +101,8 @@ def accept_file(
     still_open: Mapping[str, int],
     confirmed: Mapping[str, int],
     now: datetime,
-) -> int:
-    """Keep what a file confirms, and let it count no longer; returns how many findings were open until now.
+) -> None:
+    """Keep what a file confirms, and let it count no longer.
 
     `warnings` hold for all months to come. `still_open` and `confirmed` are the findings of the delivery by rule as
     they are from now on, for every rule that warns of a row. An answered file changes nothing.
@@ -110,15 +110,14 @@ def accept_file(
     with Session(ledger.engine) as session, session.begin():
         delivery = session.get_one(DeliveryRow, delivery_id, with_for_update={"of": DeliveryRow})
         before = sum(delivery.counts_by_rule.get(rule, 0) for rule in still_open)
-        newly: int = before - sum(still_open.values())
+        newly = before - sum(still_open.values())
         if not _answer(session, confirmation_id, sha256, delivery_id, is_accepted=True, confirmed=newly, now=now):
-            return 0
+            return
         own = {"supplier": delivery.supplier, "dataset": delivery.dataset, "delivery_id": delivery_id}
         rows = [{**own, "confirmation_id": confirmation_id, "confirmed_at": now, **vars(each)} for each in warnings]
         if rows:
             session.execute(upsert(ConfirmationRow).on_conflict_do_nothing(), rows)
         _settle(delivery, still_open, confirmed)
-        return newly
 
 
 def _answer(
