@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
 from etl.intake.forensics import Case, diagnose
 from etl.intake.reader import Reading, open_delivery
-from etl.intake.receipt import Answer, Receipt, ReceiptRule, write_receipts
+from etl.intake.receipt import KNOWN, Answer, Receipt, ReceiptRule, write_receipts
+from etl.intake.receipt_words import Facing
+from etl.intake.revision import own_number
 from etl.intake.strings import Strings, strings_schema
 from etl.ledger.records import Delivery
 from etl.period import Period
-from etl.registry import Feed, Layout
+from etl.registry import Feed, KnownException, Layout, Source, Supplier
 from etl.workspace import Workspace
 
 _SIDECAR_BYTES = 4096
@@ -55,7 +58,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What checking a delivery came to; `counts_by_rule` leaves shadow rules out."""
+    """What checking a delivery came to; `counts_by_rule` are open findings, without shadow rules.
+
+    `settled` are findings that do not count, {confirmed or known: {rule: findings}}; `told` the row findings with their
+    `state`; `diff` what a revision changes. The three are filled by `etl.revisions`.
+    """
 
     outcome: str
     rows_read: int = 0
@@ -68,6 +75,9 @@ class Verdict:
     findings: pa.Table | None = None
     corrected: pa.Table | None = None
     healed: Sequence[str] = ()
+    settled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    told: pa.Table | None = None
+    diff: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_accepted(self) -> bool:
@@ -89,8 +99,19 @@ def subject_of(ws: Workspace, delivery: Delivery, *, any_layout: bool = False) -
     contract = ws.contract_of(delivery.dataset)
     context = ws.context(delivery.supplier, period)
     mends = [one for one in ws.corrections if one.is_for(delivery.supplier, delivery.dataset, period)]
-    ruleset = _ruleset(ws, contract, feed, layout, context, mends)
+    decides = [*(one.mark for one in mends), *_known_mark(known_exceptions(ws, delivery))]
+    ruleset = _ruleset(ws, contract, feed, layout, context, decides)
     return Subject(delivery, feed, layout, contract, context, ruleset, mends)
+
+
+def known_exceptions(ws: Workspace, delivery: Delivery) -> dict[str, KnownException]:
+    """What is agreed about a delivery's month, by rule; only banks have such agreements."""
+    owner = ws.registry.owner(delivery.supplier, delivery.dataset)
+    return owner.excepted(Period.parse(delivery.period)) if isinstance(owner, Supplier) else {}
+
+
+def _known_mark(known: Mapping[str, KnownException]) -> list[str]:
+    return [json.dumps(sorted(known))] if known else []
 
 
 def no_layout(delivery: Delivery) -> Verdict:
@@ -101,15 +122,15 @@ def no_layout(delivery: Delivery) -> Verdict:
 
 
 def _ruleset(
-    ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context, mends: Sequence[Correction] = ()
+    ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context, decides: Sequence[str]
 ) -> str:
-    """A mark of all that decides about a row: rules, code lists, layout, acceptance, the month's literals, corrections."""
+    """A mark of all that decides about a row: rules, code lists, layout, acceptance, the month's literals, and more."""
     parts = [
         ruleset_checksum(contract, ws.registry.codes),
         feed.accept.model_dump_json(),
         layout.model_dump_json(exclude={"from_"}),
         json.dumps([context.institution_codes, context.known_villages, context.id_prefixes], default=list),
-        *(one.mark for one in mends),
+        *decides,
     ]
     return hashlib.md5("\n".join(parts).encode(), usedforsecurity=False).hexdigest()[:16]
 
@@ -205,18 +226,33 @@ def judge(engine: DuckEngine, subject: Subject, strings: Strings, shadow_counts:
     is_refused = "reject_file" in [action for _, action in macro]
     if strings.rows_read == 0 and subject.feed.accept.empty == "refused" and not is_refused:
         return refused(subject, replace(strings, file_findings=[_no_rows(subject.delivery)]))
-    shown = counts | {rule: 1 for rule, _ in macro}
+    too_many = _too_many_refused(subject, strings.rows_read, rejected)
+    of_file = [*(rule for rule, _ in macro), *(finding.rule for finding in too_many)]
+    shown = counts | dict.fromkeys(of_file, 1)
     return Verdict(
-        outcome=_outcome(shown, [action for _, action in macro]),
+        outcome=_outcome(shown, [*(action for _, action in macro), *(one.action for one in too_many)]),
         rows_read=strings.rows_read,
         rows_rejected=rejected,
         counts_by_rule=shown,
         shadow_counts=shadow_counts,
         not_checked=unchecked_rules(subject.contract, subject.layout, subject.context),
+        file_findings=too_many,
         macro=dict(macro),
         findings=_findings_table(engine, subject),
         **_mended(engine, subject, strings),
     )
+
+
+def _too_many_refused(subject: Subject, rows_read: int, rows_rejected: int) -> list[FileFinding]:
+    """P190 where the feed takes whole files only, or where no rule of the contract speaks of the share agreed."""
+    accept = subject.feed.accept
+    has_own_rule = any("max_rejected_share" in (rule.sql or "") for rule in subject.contract.macro_rules)
+    if accept.partial == "file":
+        is_too_many = rows_rejected > 0
+    else:
+        is_too_many = not has_own_rule and rows_rejected > rows_read * Decimal(str(accept.max_rejected_share))
+    says, fix = FILE_RULES["P190"], "请按回执逐项更正后重报整份文件"
+    return [FileFinding("P190", "", says["zh"], says["en"], fix, family="macro")] if is_too_many else []
 
 
 def _no_rows(delivery: Delivery) -> FileFinding:
@@ -302,13 +338,20 @@ def _described(corrected: pa.Table) -> pa.Table:
 
 
 def receipt_findings(verdict: Verdict) -> pa.Table:
-    """What the supplier is told of its rows."""
+    """What the supplier is told of its rows (_member, _row, rule, and `state` where warnings were settled).
+
+    Findings of rules across files came after what was settled; corrected rows are named too.
+    """
     if verdict.findings is None:
         return pa.table(
             {"_member": pa.array([], pa.string()), "_row": pa.array([], pa.int64()), "rule": pa.array([], pa.string())}
         )
-    told = verdict.findings.select(["_member", "_row", "rule"])
-    return told if verdict.corrected is None else pa.concat_tables([told, verdict.corrected])
+    told = [verdict.findings.select(["_member", "_row", "rule"])]
+    if verdict.told is not None:
+        is_settled = pc.is_in(told[0]["rule"], pc.unique(verdict.told["rule"]))
+        told = [verdict.told, told[0].filter(pc.invert(is_settled))]
+    corrected = [] if verdict.corrected is None else [verdict.corrected]
+    return pa.concat_tables([*told, *corrected], promote_options="default")
 
 
 def keep_keys(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:
@@ -336,6 +379,9 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
     """Write the receipt of a delivery whose outcome is known and about to be recorded."""
     delivery = subject.delivery
     owner = ws.registry.owner(delivery.supplier, delivery.dataset)
+    standing = standing_before(ws, delivery)
+    comes_into_force = verdict.is_accepted and (standing is None or standing.sequence < delivery.sequence)
+    is_settled = comes_into_force or standing is not None
     says = Answer(
         delivery_id=delivery.delivery_id,
         bank=delivery.supplier,
@@ -343,15 +389,21 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         revision=delivery.revision,
         original_name=delivery.name,
         outcome=verdict.outcome,
-        in_force=verdict.is_accepted,
+        in_force=comes_into_force,
         sha256=delivery.sha256,
         rows_read=verdict.rows_read,
         rows_accepted=verdict.rows_accepted,
         rows_rejected=verdict.rows_rejected,
         not_checked=verdict.not_checked,
         ruleset=subject.ruleset,
-        contact=ws.registry.county.contact.model_dump(),
+        contact={
+            **ws.registry.county.contact.model_dump(),
+            "next_due": _next_due(ws, delivery, owner, is_settled=is_settled),
+        },
+        diff=verdict.diff,
         diagnoses=diagnoses(ws, subject, verdict, strings),
+        stays_in_force=standing.delivery_id if standing and not comes_into_force else None,
+        facing=_facing(ws, subject, owner),
     )
     return write_receipts(
         ws.settings.outbox,
@@ -360,9 +412,42 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         replace(strings, file_findings=[*verdict.file_findings, *_macro_findings(subject, verdict)]),
         _told_rules(ws, subject),
         subject.layout,
-        key_column=_own_number(subject.contract),
+        key_column=own_number(subject.contract),
         open_columns=_quotable_columns(subject, verdict),
         encoding=owner.receipt_encoding,
+        signing_key=ws.signing_key,
+    )
+
+
+def standing_before(ws: Workspace, delivery: Delivery) -> Delivery | None:
+    """The delivery of the same supplier, dataset and month that is in force now."""
+    in_force = (one for one in ws.ledger.in_force(delivery.period) if one.supplier == delivery.supplier)
+    return next((one for one in in_force if one.dataset == delivery.dataset), None)
+
+
+def _next_due(ws: Workspace, delivery: Delivery, owner: Supplier | Source, *, is_settled: bool) -> dict[str, Any]:
+    """What is expected next: the same month again while nothing is in force for it, else the month after."""
+    period = Period.parse(delivery.period)
+    awaited = period.next() if is_settled else period
+    due = ws.calendar.due(awaited, owner.due, ws.registry.county.timezone)
+    return {
+        "dataset": delivery.dataset,
+        "period": str(awaited),
+        "state": due.state,
+        "on": due.on.isoformat() if due.on else None,
+        "at": due.at.isoformat() if due.at else None,
+    }
+
+
+def _facing(ws: Workspace, subject: Subject, owner: Supplier | Source) -> Facing:
+    """Names and reasons for the readable forms of a receipt."""
+    known = known_exceptions(ws, subject.delivery)
+    return Facing(
+        supplier={"zh": owner.name.zh, "en": owner.name.en},
+        dataset={"zh": subject.contract.says.zh, "en": subject.contract.says.en},
+        is_synthetic=ws.registry.county.synthetic,
+        can_confirm=isinstance(owner, Supplier),
+        known={rule: f"{entry.reason}（至 until {entry.until}）" for rule, entry in known.items()},
     )
 
 
@@ -415,11 +500,17 @@ def keyring(ws: Workspace) -> Path:
 
 def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:
     """What is wrong with the delivery as a whole, in the words of its rules."""
-    broken = [subject.contract.rule(rule) for rule in verdict.macro]
-    return [FileFinding(rule.id, "", rule.says.zh, rule.says.en, rule.fix.zh) for rule in broken]
-
-
-def _own_number(contract: Contract) -> str | None:
-    """The column with the supplier's own number of a row: the one whose token is the published key."""
-    keys = set(contract.key)
-    return next((c.name for c in contract.delivered if c.token is not None and c.token.name in keys), None)
+    known = verdict.settled.get(KNOWN, {})
+    broken = [(subject.contract.rule(rule), action) for rule, action in verdict.macro.items()]
+    return [
+        FileFinding(
+            rule.id,
+            "",
+            rule.says.zh,
+            rule.says.en,
+            rule.fix.zh,
+            family=rule.family,
+            action=KNOWN if rule.id in known else action,
+        )
+        for rule, action in broken
+    ]

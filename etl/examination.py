@@ -56,8 +56,8 @@ def examine(
     """Judge a landed delivery and keep its accepted rows, the tokens of the rejected ones and the quarantine.
 
     With `now`, Great Expectations counts the same rules, for the Data Docs of that time. With `into`, a folder, what is
-    kept goes there as accepted.parquet and so on, to look at and throw away. The strings handed back hold the rows with
-    findings only. Raises CreditVillageError when the two opinions differ: nothing is kept then.
+    kept goes there as accepted.parquet and so on, to look at and throw away. The strings handed back, and `typed` in the
+    engine, hold at least the rows with findings. Raises CreditVillageError when the two opinions differ: nothing is kept.
     """
     work = _Work(engine, ws, subject, now, into)
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def examine(
         work.finish(strings)
         verdict = deliveries.judge(engine, subject, strings, work.shadow_counts)
         work.keep(verdict)
-        return verdict, replace(strings, table=work.flagged_table())
+        return verdict, replace(strings, table=work.retyped())
 
 
 def _numbered(reading: Reading) -> Generator[tuple[pa.Table, bool], None, None]:
@@ -131,26 +131,28 @@ class _Caster:
     def __post_init__(self) -> None:
         make_empty(self.engine, "corrected", _FINDINGS)
 
-    def cast(self, piece: pa.Table) -> None:
-        """Make `typed` from `strings`. What is the same in all rows is no column of the table but of a view over it."""
-        self.engine.register_arrow("strings", piece)
-        select = self._statement(blank_free_columns(piece))
-        if len(piece) == 0:
-            self.engine.run_model("typed_cells", select)
-            self.engine.run_view("typed", "SELECT * FROM typed_cells")
-            return
-        self.engine.run_model("typed_cells", f"SELECT * EXCLUDE (_delivery, _member) FROM ({select})")
-        same = ", ".join(f"{literal(piece[name][0].as_py())} AS {name}" for name in ("_delivery", "_member"))
-        self.engine.run_view("typed", f"SELECT {same}, * FROM typed_cells")
-        self._correct()
+    def cast(self, piece: pa.Table, *, is_new: bool = True) -> None:
+        """Make `typed` from `strings`. What is the same in all rows is no column of the table but of a view over it.
 
-    def _correct(self) -> None:
+        Rows that were cast before are not noted as corrected once more.
+        """
+        self.engine.register_arrow("strings", piece)
+        same = _same_in_all_rows(piece)
+        columns = f"* EXCLUDE ({', '.join(same)})" if same else "*"
+        select = self._statement(blank_free_columns(piece))
+        self.engine.run_model("typed_cells", f"SELECT {columns} FROM ({select})")
+        constants = "".join(f"{literal(value)} AS {name}, " for name, value in same.items())
+        self.engine.run_view("typed", f"SELECT {constants}* FROM typed_cells")
+        self._correct(is_new=is_new)
+
+    def _correct(self, *, is_new: bool) -> None:
         """Mend `typed` by one correction after the other; `corrected` gathers the rows each of them changed."""
         contract, layout, context = self.subject.contract, self.subject.layout, self.subject.context
         for one in self.subject.corrections:
             if can_apply(one, layout):
-                matched = matched_select(contract, one, context, relation="typed")
-                self.engine.con.execute(f"INSERT INTO corrected {matched}")
+                if is_new:
+                    matched = matched_select(contract, one, context, relation="typed")
+                    self.engine.con.execute(f"INSERT INTO corrected {matched}")
                 codes = self.ws.registry.codes
                 update = correction_update(contract, layout, codes, one, context, relation="typed_cells")
                 self.engine.con.execute(update)
@@ -163,6 +165,12 @@ class _Caster:
                 contract, layout, codes, relation="strings", blank_free=blank_free
             )
         return self._statements[blank_free]
+
+
+def _same_in_all_rows(piece: pa.Table) -> dict[str, str]:
+    """`_delivery` and `_member`, in this order, as far as they have one value."""
+    bounds = {name: pc.min_max(piece[name]).as_py() for name in ("_delivery", "_member")} if len(piece) else {}
+    return {name: bound["min"] for name, bound in bounds.items() if bound["min"] == bound["max"]}
 
 
 def typed_pieces(engine: DuckEngine, ws: Workspace, subject: Subject) -> Iterator[int]:
@@ -379,6 +387,13 @@ class _Work:
     def flagged_table(self) -> pa.Table:
         """The strings of all rows with a finding, in their order."""
         return _whole(self.subject, self.flagged)
+
+    def retyped(self) -> pa.Table:
+        """The strings of all rows with a finding; of a delivery in several pieces `typed` has just these from now on."""
+        flagged = self.flagged_table()
+        if not self._is_whole:
+            self._caster.cast(flagged, is_new=False)
+        return flagged
 
     def keep(self, verdict: Verdict) -> None:
         """Give accepted and rejected rows their place and write the quarantine into the restricted zone."""

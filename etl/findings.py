@@ -20,6 +20,8 @@ FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
     "P122": {"zh": "控制数与数据不符", "en": "a control count or total does not match"},
     "P123": {"zh": "工作表含需要推断的单元格", "en": "cells of the sheet whose value would have to be guessed"},
     "P124": {"zh": "没有数据行", "en": "there are no rows"},
+    "P190": {"zh": "拒收行超过约定，整份退回", "en": "more rows are refused than agreed; the file is refused"},
+    "P191": {"zh": "比在用的报送少了过多的行，整份退回", "en": "too many rows of the delivery in force are missing"},
 }
 WRONG_FIELD_COUNT: Final = "P201"
 WRONG_FIELD_COUNT_SAYS: Final[Mapping[str, str]] = {

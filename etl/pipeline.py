@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, deliveries, examination, months, requalified
+from etl import across, confirming, deliveries, examination, months, requalified, revisions
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -22,6 +22,7 @@ from etl.intake import arrivals
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError
 from etl.intake.strings import Strings
+from etl.ledger.confirmations import answered_files
 from etl.ledger.records import Delivery
 from etl.months import Grading, MonthInputs
 from etl.period import Period
@@ -99,6 +100,14 @@ def take_in(settings: Settings, delivery_id: str, *, now: datetime, ws: Workspac
     delivery = ws.ledger.delivery(delivery_id)
     if delivery.outcome is not None:
         return delivery
+    with ws.ledger.lock(f"take_in/{delivery.supplier}/{delivery.dataset}/{delivery.period}"):
+        return _take_in(ws, ws.ledger.delivery(delivery_id), now=now)
+
+
+def _take_in(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
+    """The same, while nobody else takes in a delivery of this supplier, dataset and month."""
+    if delivery.outcome is not None:
+        return delivery
     try:
         with _timed(ws, delivery.period, "land", now, delivery.delivery_id):
             delivery = land(ws, delivery, now=now)
@@ -109,18 +118,26 @@ def take_in(settings: Settings, delivery_id: str, *, now: datetime, ws: Workspac
         subject = deliveries.subject_of(ws, delivery)
     except LookupError:
         return _answer_unread(ws, delivery, deliveries.no_layout(delivery), now=now, details={})
-    earlier = ws.ledger.duplicate_of(
-        delivery.supplier,
-        delivery.dataset,
-        delivery.period,
-        str(delivery.sha256),
-        subject.ruleset,
-        delivery_id=delivery_id,
-    )
-    if earlier and subject.layout.format != "database":
-        details = {"duplicate_of": earlier.delivery_id}
+    original = None if subject.layout.format == "database" else _original_of(ws, subject, now=now)
+    if original:
+        details = {"duplicate_of": original.delivery_id}
         return _answer_unread(ws, delivery, Verdict(outcome="duplicate"), now=now, details=details)
     return _examine(ws, subject, now=now)
+
+
+def _original_of(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery | None:
+    """The delivery in force with the same bytes and rules, if there is one.
+
+    Earlier ones of the same bytes that are still in progress come to their outcome first: a resend of what is refused
+    later is no duplicate of it.
+    """
+    delivery = subject.delivery
+    series = (delivery.supplier, delivery.dataset, delivery.period)
+    while True:
+        found = ws.ledger.duplicate_of(*series, str(delivery.sha256), subject.ruleset, delivery_id=delivery.delivery_id)
+        if found is None or found.in_force:
+            return found
+        _take_in(ws, found, now=now)
 
 
 def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
@@ -129,6 +146,7 @@ def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
     with ws.engine() as engine, _timed(ws, delivery.period, "check", now, delivery.delivery_id) as counts:
         is_asked = ws.registry.county.second_opinion.is_wanted(delivery.delivery_id, delivery.size_bytes)
         verdict, strings = examine(engine, ws, subject, now=now if is_asked else None)
+        verdict = revisions.review(engine, ws, subject, verdict)
         if subject.feed.relation:
             deliveries.keep_keys(engine, ws, subject)
         counts.update(rows_in=verdict.rows_read, rows_out=verdict.rows_accepted, rows_rejected=verdict.rows_rejected)
@@ -177,7 +195,13 @@ def _answer(
         ruleset=subject.ruleset,
         content=delivery.sha256,
         in_force=verdict.is_accepted,
-        details={**details, "shadow": dict(verdict.shadow_counts), **deliveries.mended(subject, verdict)},
+        details={
+            **details,
+            "shadow": dict(verdict.shadow_counts),
+            "settled": verdict.settled,
+            "diff": verdict.diff,
+            **deliveries.mended(subject, verdict),
+        },
     )
 
 
@@ -199,14 +223,17 @@ def _claim(
         ws.settings,
         now=now,
         seen=arrivals.load_observations(memory),
-        taken=ws.ledger.already_seen(),
+        taken=ws.ledger.already_seen() | answered_files(ws.ledger),
         patience=patience,
         drop=drop,
     )
     arrivals.save_observations(memory, found.observations)
     arrivals.write_notes(ws.settings.outbox, found)
     wanted = [a for a in found.arrivals if a.supplier in suppliers and period in (None, a.period)]
-    claimed = (ws.ledger.claim(arrival, now=now) for arrival in wanted)
+    claimed = [ws.ledger.claim(arrival, now=now) for arrival in wanted]
+    for confirmation in found.confirmations:
+        if confirmation.supplier in suppliers:
+            confirming.answer(ws, confirmation, now=now)
     return [delivery for delivery in claimed if delivery is not None]
 
 

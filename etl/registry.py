@@ -113,10 +113,23 @@ class RowLimits(Strict):
     warn_above: int | None = None
 
 
+class KnownException(Strict):
+    """A warning that the bank and the county know to be right for some time; a month that ends by `until` has it."""
+
+    rule: str
+    until: date
+    reason: str = Field(min_length=1)
+
+
 class Accept(Strict):
-    """When a delivery as a whole is acceptable."""
+    """When a delivery as a whole is acceptable.
+
+    `partial: row` leaves refused rows out, up to `max_rejected_share`; `partial: file` refuses the file for one of them.
+    A revision that lacks more than `max_removed_share` of the rows in force is refused.
+    """
 
     rows: RowLimits
+    partial: Literal["row", "file"] = "row"
     max_rejected_share: float = Field(ge=0, le=1)
     max_removed_share: float | None = Field(default=None, ge=0, le=1)
     empty: Literal["refused", "accepted"] = "refused"
@@ -306,7 +319,13 @@ class Supplier(Strict):
     open_periods: int = Field(gt=0)
     limits: Limits
     receipt_encoding: Literal["utf-8", "gb18030"]
+    known_exceptions: list[KnownException] = []
     feeds: dict[Dataset, Feed] = Field(min_length=1)
+
+    def excepted(self, period: Period) -> dict[str, KnownException]:
+        """Known exceptions of a month by rule; of several on one rule the one that lasts longest."""
+        lasting = sorted(self.known_exceptions, key=lambda known: known.until)
+        return {known.rule: known for known in lasting if period.end <= known.until}
 
     @model_validator(mode="after")
     def _feeds_name_their_files(self) -> Supplier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,8 @@ from etl.engine.duck import DuckEngine
 from etl.engine.models import Model, load_models
 from etl.grading.plan import grading_plan
 from etl.grading.policy import load_policies
+from etl.intake.calendar import WorkCalendar, load_calendar
+from etl.intake.signing import SigningKey
 from etl.ledger.repository import Ledger
 from etl.period import Period
 from etl.registry import Feed, Registry, Source, Supplier, load_registry, overlay_file
@@ -67,6 +70,14 @@ class Workspace:
     def token_key(self) -> TokenKey:
         return TokenKey.create(self.settings.token_key_path)
 
+    @cached_property
+    def signing_key(self) -> SigningKey:
+        return SigningKey.create(self.settings.secrets / "receipt.key")
+
+    @cached_property
+    def calendar(self) -> WorkCalendar:
+        return load_calendar(self.settings.config)
+
     def require_configuration(self, period: Period) -> None:
         """Load and cross-check everything configured for a month, before anything runs.
 
@@ -78,6 +89,8 @@ class Workspace:
             path = overlay_file(self.settings.config, f"{kind}/{owner.code}.yml")
             for dataset, feed in owner.feeds.items():
                 _require_layouts(path, dataset, feed, self._contract_named(path, dataset))
+            if isinstance(owner, Supplier):
+                _require_exceptions(path, owner, [self._contract_named(path, dataset) for dataset in owner.feeds])
         self._require_rules()
         policies = load_policies(self.settings.config, period, self.registry)
         grading_plan(policies, self.models, notice_days=self.registry.county.notice_days)
@@ -152,3 +165,15 @@ def _require_layouts(path: Path, dataset: str, feed: Feed, contract: Contract) -
         if missing:
             mend = "add it to columns, or to defaults if the bank confirmed one value for every row"
             raise ConfigurationError(path, key, f"missing column {missing[0]}", mend)
+
+
+def _require_exceptions(path: Path, bank: Supplier, contracts: Sequence[Contract]) -> None:
+    """Only a warning may be known: an exception never lets in what is refused."""
+    rules = {rule.id: rule for contract in contracts for rule in (*contract.row_rules, *contract.macro_rules)}
+    for number, known in enumerate(bank.known_exceptions):
+        key = f"known_exceptions.{number}.rule"
+        if known.rule not in rules:
+            raise ConfigurationError(path, key, f"no rule {known.rule} is for this bank", "correct the id")
+        if rules[known.rule].action != "warn":
+            problem = f"{known.rule} does not warn, it says {rules[known.rule].action}"
+            raise ConfigurationError(path, key, problem, "name a rule whose action is warn")

@@ -235,6 +235,18 @@ def across(
 
 
 @app.command()
+def verify(
+    receipt: Annotated[Path, typer.Argument(help="回执（四个文件之一）。 Any of the four files of a receipt.")],
+    raw: Annotated[Path | None, typer.Option("--file", help="投递的原文件。 The file as it was dropped.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="县里公布的公钥。 The county's public key.")] = None,
+) -> None:
+    """离线核对回执签名、同组文件与原文件。 Check a receipt offline: signature, files beside it, raw file."""
+    from etl.cli.verify import verify_one
+
+    verify_one(receipt, raw, key, console)
+
+
+@app.command()
 def up() -> None:
     """启动数据库与 Airflow 界面并保持运行。 Start the database and Airflow with its pages, and leave them running."""
     from etl.cli.stack import start_stack

@@ -167,7 +167,7 @@ def _print_places(connection: sa.Connection, settings: Settings, period: str, co
     program = _program()
     lines = [
         f"发布 release       [bold]{release}[/]  （合成数据 synthetic data; 评定办法为示意 policy is illustrative）",
-        f"回执 receipts      {settings.outbox}/<bank>/<period>/*.receipt.json|csv",
+        f"回执 receipts      {settings.outbox}/<bank>/<period>/*.receipt.html|xlsx|csv|json",
         f"Parquet            {settings.lake}/current/<table>/period=<P>/*.parquet",
         f"视图 views         {settings.lake}/catalog.duckdb.sql (DuckDB)",
         f"校验文档 Data Docs {settings.audit_docs}/site/index.html",

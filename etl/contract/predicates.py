@@ -33,6 +33,8 @@ __all__ = [
     "person_tokens",
     "rejected_columns",
     "rejected_select",
+    "row_key_columns",
+    "row_key_sql",
     "unchecked_rules",
     "unique_select",
     "without_digests_select",
@@ -161,8 +163,30 @@ def _accepted_item(contract: Contract, column: Column, context: Context) -> str:
 
 
 def _token_item(name: str, token: Token, context: Context) -> str:
+    return f"{_token_sql(name, token, context)} AS {quote(token.name)}"
+
+
+def _token_sql(name: str, token: Token, context: Context) -> str:
     parts = [text_sql(context.supplier) if part == "bank_code" else quote(part) for part in token.of or [name]]
-    return f"{token_sql(token.domain, *parts)} AS {quote(token.name)}"
+    return token_sql(token.domain, *parts)
+
+
+def row_key_columns(contract: Contract) -> list[str]:
+    """Columns of ACCEPTED that tell the rows of one delivery apart: its key without what is the same in all rows."""
+    accepted = accepted_columns(contract)
+    return [name for name in contract.key if name in accepted and name != "supplier"]
+
+
+def row_key_sql(contract: Contract, context: Context) -> str:
+    """The token of a row's key over TYPED, as text; NULL where a part is missing. Needs the token parameters."""
+    tokens = {column.token.name: (column.name, column.token) for column in contract.delivered if column.token}
+    names = row_key_columns(contract)
+    parts = [
+        _token_sql(*tokens[name], context) if name in tokens else f"CAST({quote(name)} AS VARCHAR)" for name in names
+    ]
+    if not parts:
+        return "CAST(NULL AS VARCHAR)"
+    return parts[0] if names[0] in tokens and len(names) == 1 else token_sql("row_key", *parts)
 
 
 def _has_rejection(contract: Contract, findings: str) -> str:

@@ -24,6 +24,7 @@ from typing import Final
 from upath import UPath
 
 from etl.findings import Arrival
+from etl.intake.confirmation import CONFIRMS, Confirming
 from etl.intake.delivery import is_local, signature_of_info
 from etl.period import Period
 from etl.registry import Feed, Registry, Source, Supplier
@@ -89,6 +90,7 @@ class Scan:
     arrivals: list[Arrival] = field(default_factory=list)
     waiting: list[NotTaken] = field(default_factory=list)
     unrecognised: list[NotTaken] = field(default_factory=list)
+    confirmations: list[Confirming] = field(default_factory=list)
     observations: dict[str, Observation] = field(default_factory=dict)
 
 
@@ -234,6 +236,9 @@ def _scan_zone(
     for listed in listing.values():
         if (listed.address, listed.size_bytes, listed.mtime_ns) in taken:
             continue
+        if _is_confirmation(zone, listed):
+            _note_confirmation(zone, listed, found, seen.get(listed.address), now, patience)
+            continue
         match = _recognise(zone, listed)
         if isinstance(match, str):
             _set_aside(zone, listed, match, listing, found)
@@ -244,6 +249,27 @@ def _scan_zone(
             found.observations[listed.address] = _observed(seen.get(listed.address), listed, now)
         else:
             found.arrivals.append(_arrival(match, listed, listing))
+
+
+def _is_badly_named(listed: Listed) -> bool:
+    return any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in listed.name)
+
+
+def _is_confirmation(zone: _Zone, listed: Listed) -> bool:
+    is_named = listed.name.endswith(CONFIRMS) and not _is_badly_named(listed)
+    return is_named and listed.is_regular and isinstance(zone.owner, Supplier)
+
+
+def _note_confirmation(
+    zone: _Zone, listed: Listed, found: Scan, seen: Observation | None, now: datetime, patience: Patience
+) -> None:
+    """A file that confirms warnings is no delivery; it settles like one."""
+    if patience.is_quiet(listed, seen, now):
+        confirming = Confirming(zone.owner.code, listed.address, listed.name, listed.size_bytes, listed.mtime_ns)
+        found.confirmations.append(confirming)
+    else:
+        found.waiting.append(NotTaken(zone.owner.code, listed.address, listed.name, "growing"))
+        found.observations[listed.address] = _observed(seen, listed, now)
 
 
 def _list(address: str) -> list[Listed]:
@@ -274,7 +300,7 @@ def _recognise(zone: _Zone, listed: Listed) -> _Match | str:
     """The feed a file belongs to, or the reason why none."""
     if not listed.is_regular:
         return "not_a_file"
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in listed.name):
+    if _is_badly_named(listed):
         return "bad_name"
     for dataset, feed in zone.owner.feeds.items():
         matched = _matched(feed, listed.name)

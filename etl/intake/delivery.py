@@ -132,6 +132,11 @@ def landed_parts(path: Path, wrapped_key: bytes, master: bytes | Path) -> tuple[
     return reader.parts
 
 
+def open_source(address: str) -> BinaryIO:
+    """A supplier's file for reading; a local one only if it is a regular file. Raises SourceChangedError."""
+    return _opener(address)()
+
+
 def signature(address: str) -> tuple[int, int]:
     """Size in bytes and modification time in nanoseconds of any address; raises SourceChangedError when it is gone."""
     path = UPath(address)

@@ -176,6 +176,53 @@ class TransitionRow(Base):
     )
 
 
+class ConfirmationFileRow(Base):
+    """A file in which a bank confirms warnings, from its claim to its answer."""
+
+    __tablename__ = "confirmation_files"
+
+    confirmation_id: Mapped[str] = mapped_column(primary_key=True, comment="supplier-confirmation-sequence")
+    supplier: Mapped[str] = mapped_column(comment="who confirms")
+    name: Mapped[str] = mapped_column(comment="file name as the supplier gave it")
+    address: Mapped[str] = mapped_column(comment="where it was found (fsspec address); part of the claim")
+    claimed_bytes: Mapped[int] = mapped_column(comment="size when it was found, bytes; part of the claim")
+    mtime_ns: Mapped[int] = mapped_column(comment="supplier's modification time, ns since 1970 UTC; part of the claim")
+    sha256: Mapped[str | None] = mapped_column(comment="SHA-256 of the bytes read, hex")
+    delivery_id: Mapped[str | None] = mapped_column(
+        ForeignKey("ledger.deliveries.delivery_id"), comment="delivery it speaks of; NULL if it names none of its own"
+    )
+    is_accepted: Mapped[bool | None] = mapped_column(comment="whether it was taken; NULL while in progress")
+    confirmed: Mapped[int | None] = mapped_column(comment="warnings it confirms that were open before")
+    claimed_at: Mapped[datetime] = mapped_column(comment="when it was claimed")
+    answered_at: Mapped[datetime | None] = mapped_column(comment="when it was answered")
+
+    __table_args__ = (
+        UniqueConstraint("supplier", "address", "claimed_bytes", "mtime_ns", name="claim"),
+        {"schema": "ledger", "comment": "every file in which a bank confirmed warnings, with its answer"},
+    )
+
+
+class ConfirmationRow(Base):
+    """A warning that a bank confirmed. It holds while rule, key and value are the same; only tokens are kept."""
+
+    __tablename__ = "confirmations"
+
+    supplier: Mapped[str] = mapped_column(primary_key=True, comment="who confirmed")
+    dataset: Mapped[str] = mapped_column(primary_key=True, comment="feed")
+    rule: Mapped[str] = mapped_column(primary_key=True, comment="rule id, see the codebook")
+    key_token: Mapped[str] = mapped_column(primary_key=True, comment="keyed token of the row's own number")
+    value_token: Mapped[str] = mapped_column(primary_key=True, comment="keyed token of the rule's text and the cells")
+    delivery_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger.deliveries.delivery_id"), comment="delivery whose warning was confirmed"
+    )
+    confirmation_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger.confirmation_files.confirmation_id"), comment="file that confirmed it"
+    )
+    confirmed_at: Mapped[datetime] = mapped_column(comment="when")
+
+    __table_args__ = ({"schema": "ledger", "comment": "warnings that banks confirmed, as keyed tokens"},)
+
+
 class CarriedRow(Base):
     """A delivery that did not come in time: what was last accepted stays in force for that month."""
 

@@ -262,8 +262,8 @@ class Ledger:
     ) -> Delivery | None:
         """The delivery in force, or in progress, that has the same bytes and rules; None if there is none.
 
-        With `delivery_id`, the delivery that asks: of two in progress only the later is a duplicate of the other, never
-        both of each other.
+        What is in progress may yet be refused: nothing is a duplicate of it before it is in force. With `delivery_id`,
+        the delivery that asks: of two in progress only the later is told of the other, never both of each other.
         """
         same = (DeliveryRow.supplier == supplier, DeliveryRow.dataset == dataset, DeliveryRow.period == period)
         in_force = DeliveryRow.in_force & (DeliveryRow.ruleset == ruleset)

@@ -101,7 +101,7 @@ def _corrections(bank: Bank, capsys: pytest.CaptureFixture[str]) -> tuple[int, l
 def test_a_healed_source_is_noticed(bank: Bank, capsys: pytest.CaptureFixture[str]) -> None:
     bank.correct(STATUS)
     before = bank.send("loans", FEB, [loan(1, FEB)])
-    assert before.details == {"shadow": {"L132": 1}}  # not its month
+    assert not {"corrected", "healed"} & set(before.details)  # not its month
     assert _corrections(bank, capsys) == (0, [["KE-001", CODE, "loans", "loan_status", None, None, "unused"]])
     bank.send("loans", MARCH, [loan(1, MARCH, loan_status="LS09")])
     assert _corrections(bank, capsys) == (0, [["KE-001", CODE, "loans", "loan_status", MARCH, 1, "corrected"]])
