@@ -34,6 +34,7 @@ from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed
+from etl.intake.drops import Drops
 from etl.intake.reader import read_delivery
 from etl.intake.receipt import Answer, Receipt, write_receipts
 from etl.intake.strings import Strings, row_findings_table, strings_schema
@@ -124,6 +125,8 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
         delivery_id=delivery.delivery_id,
         size_bytes=delivery.size_bytes,
         mtime_ns=delivery.mtime_ns,
+        owner=ws.registry.owner(delivery.supplier, delivery.dataset).code,
+        drops=Drops(ws.settings.drop_access),
     )
     ws.ledger.landed(
         delivery.delivery_id, landed.sha256, str(landed.path), landed.wrapped_key, landed.size_bytes, now=now

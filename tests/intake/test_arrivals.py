@@ -15,9 +15,7 @@ from etl.intake.arrivals import (
     Patience,
     Scan,
     file_pattern,
-    load_observations,
     observe,
-    save_observations,
     scan,
     settled,
 )
@@ -214,16 +212,6 @@ def test_another_drop_folder_may_be_scanned(desk: Desk, tmp_path: Path) -> None:
     (other / "贷款台账2024-03.xlsx").write_bytes(b"x")
     desk.look(0, drop=other.parent)
     assert names(desk.look(1, drop=other.parent)) == ["贷款台账2024-03.xlsx"]
-
-
-def test_observations_survive_on_disk_and_a_damaged_file_is_no_harm(desk: Desk, tmp_path: Path) -> None:
-    desk.put("xinhe_vb", "贷款台账2024-03.xlsx")
-    place = tmp_path / "state" / "observations.json"
-    save_observations(place, desk.look().observations)
-    assert load_observations(place) == desk.last.observations
-    for content in ("{", "[]", '{"a": 1}', '{"a": {"x": 1}}'):
-        place.write_text(content)
-        assert load_observations(place) == {}
 
 
 def test_settling_is_decided_by_size_and_time() -> None:

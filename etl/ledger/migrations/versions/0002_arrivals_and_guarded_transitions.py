@@ -61,9 +61,7 @@ def upgrade() -> None:
     """Create the table of waiting files, count attempts, and guard what is there."""
     _arrivals()
     attempts = "how often somebody began to take it in; more than one after a crash"
-    op.add_column(
-        "deliveries", _column("attempts", INTEGER, attempts, server_default=sa.text("0")), schema="ledger"
-    )
+    op.add_column("deliveries", _column("attempts", INTEGER, attempts, server_default=sa.text("0")), schema="ledger")
     for statement in (WAYS, GUARD, APPEND_ONLY, *TRIGGERS):
         op.execute(statement)
 
