@@ -33,7 +33,7 @@ from etl.engine.duck import DuckEngine, literal
 from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
-from etl.intake.delivery import open_landed
+from etl.intake.delivery import open_landed, remove_leftovers
 from etl.intake.drops import Drops
 from etl.intake.reader import read_delivery
 from etl.intake.receipt import Answer, Receipt, write_receipts
@@ -117,6 +117,8 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
     """Copy the supplier's bytes into the sealed landing zone, once."""
     if delivery.landed_path:
         return delivery
+    if delivery.attempts > 1:
+        remove_leftovers(ws.settings.landing, delivery.delivery_id)
     landed = land_bytes(
         delivery.address,
         delivery.parts,

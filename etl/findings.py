@@ -16,6 +16,13 @@ FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
     "P107": {"zh": "文件无法读取", "en": "the file cannot be read"},
     "P109": {"zh": "该月份没有约定的格式", "en": "no layout is agreed for this month"},
     "P108": {"zh": "文件包不完整", "en": "the package is incomplete"},
+    "P120": {"zh": "文件名中的月份尚未开始", "en": "the month in the name has not begun"},
+    "P121": {"zh": "文件超过约定的每日数据量", "en": "the file is larger than the volume agreed for a day"},
+    "P122": {
+        "zh": "文件长时间未写完或缺少标志文件",
+        "en": "the file was not complete, or its flag not there, for days",
+    },
+    "P123": {"zh": "县里多次处理未能完成", "en": "the county could not finish its work on the file"},
 }
 WRONG_FIELD_COUNT: Final = "P201"
 WRONG_FIELD_COUNT_SAYS: Final[Mapping[str, str]] = {

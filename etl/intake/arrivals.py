@@ -390,25 +390,29 @@ def _arrival(match: _Match, listed: Listed, listing: Mapping[str, Listed]) -> Ar
     )
 
 
-def write_notes(outbox: Path, found: Scan) -> None:
+def write_notes(outbox: Path, found: Scan, suppliers: Collection[str] | None = None) -> None:
     """Tell each supplier in `outbox/<supplier>/not_taken.txt` what was left lying and why; no file when nothing was.
 
-    The note is the present state, written anew by every scan; a receipt it is not.
+    The note is the present state, written anew by every scan; a receipt it is not. With `suppliers`, the notes of all
+    others are left as they are.
     """
     by_supplier: dict[str, list[NotTaken]] = {}
     for left in (*found.unrecognised, *found.waiting):
-        by_supplier.setdefault(left.supplier, []).append(left)
+        if suppliers is None or left.supplier in suppliers:
+            by_supplier.setdefault(left.supplier, []).append(left)
     for note in outbox.glob("*/not_taken.txt"):
-        if note.parent.name not in by_supplier:
+        owner = note.parent.name
+        if owner not in by_supplier and (suppliers is None or owner in suppliers):
             note.unlink(missing_ok=True)
     for supplier, lying in by_supplier.items():
         place = outbox / supplier / "not_taken.txt"
         place.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"{_printable(one.name)}\t{REASONS[one.reason]['zh']} {REASONS[one.reason]['en']}\n" for one in lying]
+        lines = [f"{printable(one.name)}\t{REASONS[one.reason]['zh']} {REASONS[one.reason]['en']}\n" for one in lying]
         scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
         scratch.write_text("".join(sorted(lines)), encoding="utf-8")
         scratch.replace(place)
 
 
-def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in name)
+def printable(name: str) -> str:
+    """A supplier's file name for a line of text: nothing in it breaks the line or turns its direction."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in name)

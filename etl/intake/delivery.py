@@ -118,6 +118,12 @@ def land_written(
     return Landed(path, sha256, size_bytes, sealed.wrapped_key, tuple(sealed.parts))
 
 
+def remove_leftovers(folder: Path, delivery_id: str) -> None:
+    """Erase what landings of a delivery left behind that died before the ledger knew of them: nobody has their keys."""
+    for leftover in (*folder.glob(f".{delivery_id}.*.part"), *folder.glob(f"??/*.{delivery_id}.*.landed")):
+        leftover.unlink(missing_ok=True)
+
+
 def open_landed(path: Path, wrapped_key: bytes, master: bytes | Path, *, part: int = 0) -> BinaryIO:
     """One part of a landed file, decrypted as it is read: binary, buffered, seekable. Raises LandingDamagedError."""
     reader = SealedReader(path, wrapped_key, _master_bytes(master))
