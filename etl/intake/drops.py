@@ -161,13 +161,14 @@ class RemoteZone:
         return self._opened[0]
 
     def list(self) -> list[Listed]:
-        """Its entries, all with times of another clock."""
-        return self._call(lambda: [self._listed(info) for info in self._files.ls(self._path, detail=True)], "listing")
+        """Its entries, all with times of another clock; the empty object that stands for the folder is none of them."""
+        infos = self._call(lambda: self._files.ls(self._path, detail=True), "listing")
+        return [self._listed(info) for info in infos if str(info["name"]).strip("/") != self._path.strip("/")]
 
     def _listed(self, info: Mapping[str, object]) -> Listed:
         name = str(info["name"]).rstrip("/").rsplit("/", 1)[-1]
         size_bytes, mtime_ns = signature_of_info(info)
-        is_file = info.get("type") == "file" and str(info["name"]).strip("/") != self._path.strip("/")
+        is_file = info.get("type") == "file"
         return Listed(f"{self.address}/{name}", name, size_bytes, mtime_ns, is_file, _grain(mtime_ns), is_remote=True)
 
     def signature(self, name: str) -> tuple[int, int]:
