@@ -236,7 +236,8 @@ def _listing(zone: _Zone) -> list[Listed] | None:
         entries = zone.place.list()
     except (OSError, CreditVillageError) as error:
         says = str(error) if isinstance(error, CreditVillageError) else type(error).__name__
-        _log.warning("%s: its drop zone cannot be reached: %s", zone.owner.code, says)
+        level = logging.WARNING if zone.place.is_remote else logging.INFO
+        _log.log(level, "%s: its drop zone cannot be reached: %s", zone.owner.code, says)
         return None
     return [entry for entry in entries if not entry.name.startswith(".") and not entry.name.endswith(TEMPORARY_ENDINGS)]
 

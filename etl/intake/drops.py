@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -162,8 +162,16 @@ class RemoteZone:
 
     def list(self) -> list[Listed]:
         """Its entries, all with times of another clock; the empty object that stands for the folder is none of them."""
-        infos = self._call(lambda: self._files.ls(self._path, detail=True), "listing")
+        infos = self._call(self._infos, "listing")
         return [self._listed(info) for info in infos if str(info["name"]).strip("/") != self._path.strip("/")]
+
+    def _infos(self) -> Sequence[Mapping[str, object]]:
+        try:
+            return cast(Sequence[Mapping[str, object]], self._files.ls(self._path, detail=True))
+        except FileNotFoundError:
+            if self.protocol == "s3" and self._files.exists(self._path.partition("/")[0]):
+                return []  # an object store has no empty folders: nothing was ever put there
+            raise
 
     def _listed(self, info: Mapping[str, object]) -> Listed:
         name = str(info["name"]).rstrip("/").rsplit("/", 1)[-1]

@@ -283,6 +283,15 @@ def test_an_object_is_scanned_and_landed_by_the_same_code(s3: str, bucket: s3fs.
     assert (landed.sha256, landed.size_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
 
 
+def test_a_folder_nothing_was_ever_put_in_is_empty_and_a_missing_bucket_is_not(
+    s3: str, bucket: s3fs.S3FileSystem, tmp_path: Path
+) -> None:
+    write_access(tmp_path, f"key: bank\nsecret: {PASSWORD}\nendpoint_url: {s3}\nregion: eu-west-1\n")
+    assert Drops(tmp_path).zone(BANK, "s3://drops/nobody").list() == []
+    with pytest.raises(FileNotFoundError):
+        Drops(tmp_path).zone(BANK, "s3://no-such-bucket/in").list()
+
+
 def test_an_object_store_out_of_reach_is_one_named_error(tmp_path: Path) -> None:
     access = tmp_path / "access"
     access.mkdir()
