@@ -43,7 +43,8 @@ class Writing:
 @st.composite
 def writings(draw: st.DrawFn) -> Writing:
     """A writer that never rests for the quiet period; some writes leave the size as it is."""
-    gaps = draw(st.lists(st.floats(0.01, QUIET_SECONDS - 0.01), min_size=1, max_size=8))
+    longest = st.just(QUIET_SECONDS - 0.01)
+    gaps = draw(st.lists(longest | st.floats(0.01, QUIET_SECONDS - 0.01), min_size=1, max_size=8))
     grown = draw(st.lists(st.sampled_from([0, 0, 1, 4096]), min_size=len(gaps), max_size=len(gaps)))
     at, sizes = [0.0], [1]
     for gap, more in zip(gaps, grown, strict=True):
@@ -52,7 +53,7 @@ def writings(draw: st.DrawFn) -> Writing:
     return Writing(at, sizes)
 
 
-looks = st.lists(st.floats(0.0, 300.0), min_size=1, max_size=25).map(sorted)
+looks = st.lists(st.integers(0, 300).map(float) | st.floats(0.0, 300.0), min_size=1, max_size=25).map(sorted)
 
 
 @pytest.fixture(scope="module")
