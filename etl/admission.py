@@ -47,13 +47,18 @@ class _Door:
     held: list[tuple[Arrival, str]] = field(default_factory=list)
     used_up: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.room_bytes = room_bytes(self.ws)
+
     def offer(self, arrival: Arrival) -> None:
         """Claim a file, or hold it back with a reason."""
         reason = self._why_hold(arrival)
         if not reason:
             try:
                 claimed = self.ws.ledger.claim(arrival, now=self.now, limits=self._limits(arrival.supplier))
-                self.claimed += [claimed] if claimed else []
+                if claimed is not None:
+                    self.claimed.append(claimed)
+                    self.room_bytes -= arrival.size_bytes
             except LimitReachedError as reached:
                 reason = self.used_up[arrival.supplier] = reached.limit
         if reason:
@@ -62,7 +67,7 @@ class _Door:
     def _why_hold(self, arrival: Arrival) -> str:
         if not self.closed_too and is_closed(self.ws, arrival.supplier, arrival.period, self.now):
             return "period_closed"
-        if not has_room(self.ws, arrival.size_bytes):
+        if arrival.size_bytes > self.room_bytes:
             return "disk_low"
         return self.used_up.get(arrival.supplier, "")
 
@@ -151,12 +156,11 @@ def daily_limits(limits: Limits, now: datetime, timezone: str) -> DailyLimits:
     return DailyLimits(since, until, limits.files_per_day, limits.bytes_per_day, limits.findings)
 
 
-def has_room(ws: Workspace, size_bytes: int) -> bool:
-    """Whether the landing disk keeps its reserve after this file and all that is claimed and not landed yet."""
+def room_bytes(ws: Workspace) -> int:
+    """What may still be claimed: free on the landing disk, less its reserve and all that is claimed and not landed."""
     landing = ws.settings.landing
     place = next(folder for folder in (landing, *landing.parents) if folder.exists())
-    free_bytes = shutil.disk_usage(place).free - ws.ledger.pending_bytes()
-    return free_bytes - size_bytes >= ws.settings.landing_reserve_bytes
+    return shutil.disk_usage(place).free - ws.ledger.pending_bytes() - ws.settings.landing_reserve_bytes
 
 
 def refused_unlanded(ws: Workspace, delivery: Delivery) -> Verdict | None:

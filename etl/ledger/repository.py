@@ -182,8 +182,7 @@ class Ledger:
             delivery_id = session.scalar(claimed.returning(DeliveryRow.delivery_id))
             if delivery_id is None:
                 return None
-            before = _note_waiting(session, delivery_id, arrival)
-            _note(session, delivery_id, before, "claimed", now, "")
+            _note_claim(session, delivery_id, arrival, now)
             return _delivery(session.get_one(DeliveryRow, delivery_id))
 
     def begin_attempt(self, delivery_id: str) -> Delivery:
@@ -599,16 +598,21 @@ def _look(arrival: Arrival, reason: str, before: Waiting | None, now: datetime) 
     }
 
 
-def _note_waiting(session: Session, delivery_id: str, arrival: Arrival) -> str | None:
-    """Note what a file went through before its claim; returns the step it was at, None if no scan has kept it."""
-    waited = session.scalar(select(ArrivalRow).where(ArrivalRow.address == arrival.address).with_for_update())
-    if waited is None:
-        return None
-    _note(session, delivery_id, None, "arrived", waited.first_seen_at, "")
-    if waited.settling_at is not None:
-        _note(session, delivery_id, "arrived", "settling", waited.settling_at, waited.reason)
-    session.delete(waited)
-    return waited.step
+def _note_claim(session: Session, delivery_id: str, arrival: Arrival, now: datetime) -> None:
+    """Note the claim, and what the file went through before it if a scan has kept it; it waits no longer."""
+    known = delete(ArrivalRow).where(ArrivalRow.address == arrival.address)
+    waited = session.execute(
+        known.returning(ArrivalRow.step, ArrivalRow.first_seen_at, ArrivalRow.settling_at, ArrivalRow.reason)
+    ).one_or_none()
+    way: list[tuple[str | None, str, datetime, str]] = []
+    if waited is not None:
+        way.append((None, "arrived", waited.first_seen_at, ""))
+    if waited is not None and waited.settling_at is not None:
+        way.append(("arrived", "settling", waited.settling_at, waited.reason))
+    way.append((waited.step if waited else None, "claimed", now, ""))
+    rows = [{"from_state": a, "to_state": b, "at": at, "cause": why} for a, b, at, why in way]
+    constants = {"delivery_id": delivery_id, "code_version": code_version()}
+    session.execute(insert(TransitionRow), [{**row, **constants} for row in rows])
 
 
 def _require_within(session: Session, arrival: Arrival, limits: DailyLimits) -> None:
