@@ -1,8 +1,9 @@
 """Find what lies complete in the drop zones: one code path for any fsspec address, and no half-written file taken.
 
-How a file shows that it is complete depends on its feed's `package`: an `.ok` flag or a `.sha256` sidecar beside it;
-else the quiet period (size and time unchanged over two scans), for a PBoC zip also a readable central directory. Files
-that no pattern fits are handed back with the reason: every file gets an answer.
+How a file shows that it is complete depends on its feed's `package`: an `.ok` flag or a `.sha256` sidecar beside it
+that is not older than the file (an older one vouches for what lay there before, so the file must rest as well); else
+the quiet period (size and time unchanged over two scans), for a PBoC zip also a readable central directory. Files that
+no pattern fits are handed back with the reason: every file gets an answer.
 
 Where time stands in whole seconds (SFTP), a file may change without a sign within the second it was last written in:
 there a file must rest a second longer, and never less than two looks, whatever its own time says.
@@ -361,7 +362,10 @@ def _why_wait(
     ending = COMPANIONS.get(feed.package)
     if ending:
         companion = listing.get(listed.name + ending)
-        return "" if companion and companion.is_regular else f"{feed.package}_missing"
+        if companion is None or not companion.is_regular:
+            return f"{feed.package}_missing"
+        if companion.mtime_ns >= listed.mtime_ns:
+            return ""
     if not patience.is_quiet(listed, seen, now):
         return "growing"
     if feed.package != "pboc" or _zip_is_complete(place, listed.name) or patience.gives_up_on_zip(listed, seen, now):

@@ -177,6 +177,18 @@ def test_a_note_says_within_one_scan_what_has_arrived(home: Path, database_url: 
     assert not note.exists()
 
 
+def test_looking_for_town_logs_leaves_the_notes_of_banks_alone(tmp_path: Path, home: Path, database_url: str) -> None:
+    settings = with_limits(tmp_path, home, database_url, files_per_day=1)
+    for number in range(2):
+        put(settings, BANK, f"贷款台账2024-03-{number}.xlsx", b"x")
+    put(settings, "village_logs", "mediation_999999999999_202403.jsonl", b"{}")
+    pipeline.scan(settings, now=NOW)
+    pipeline.collect_late(settings, now=NOW)
+    assert "已达当日文件数上限" in (settings.outbox / BANK / "not_taken.txt").read_text("utf-8")
+    assert (settings.outbox / BANK / "arrived.txt").exists()
+    assert "乡镇代码未登记" in (settings.outbox / "mediation" / "not_taken.txt").read_text("utf-8")
+
+
 def test_a_second_look_needs_no_memory_of_the_first_process(home: Path, database_url: str) -> None:
     """What a scan saw is kept in the ledger: any process may take the second look."""
     settings = replace(settings_at(home, database_url), quiet_seconds=60.0)

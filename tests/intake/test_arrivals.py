@@ -114,6 +114,25 @@ def test_a_flagged_file_is_taken_with_its_flag_and_not_before(desk: Desk) -> Non
     assert reasons(found) == {}
 
 
+def test_the_flag_of_the_file_before_does_not_vouch_for_one_that_is_being_written_over_it(desk: Desk) -> None:
+    path = desk.put("baiyun_rcb", "农户贷款借据_202403.csv", b"new, and only ha")
+    flag = desk.put("baiyun_rcb", path.name + ".ok", b"")
+    os.utime(path, (NOW.timestamp() - 1, NOW.timestamp() - 1))
+    assert reasons(desk.look()) == {path.name: "growing"}
+    path.write_bytes(b"new, and whole")
+    assert reasons(desk.look(1)) == {path.name: "growing"}
+    flag.touch()
+    assert names(desk.look(1.5)) == [path.name]
+
+
+def test_a_flag_that_came_first_is_no_reason_to_wait_for_ever(desk: Desk) -> None:
+    path = desk.put("baiyun_rcb", "农户贷款借据_202403.csv")
+    flag = desk.put("baiyun_rcb", path.name + ".ok", b"")
+    os.utime(flag, (NOW.timestamp() - 700, NOW.timestamp() - 700))
+    assert names(desk.look()) == []
+    assert names(desk.look(1)) == [path.name]
+
+
 def test_a_flag_without_its_file_waits(desk: Desk) -> None:
     flag = desk.put("baiyun_rcb", "农户贷款借据_202403.csv.ok")
     assert reasons(desk.look()) == {flag.name: "file_missing"}

@@ -22,6 +22,7 @@ from etl.registry import Registry, load_registry
 from etl.settings import PROJECT_ROOT, Settings
 from etl.vocabulary import ConfigurationError
 from tests.intake.bankdesk import NOW, configured, put, settings_at, small_world
+from tests.intake.making import make_pboc
 from tests.intake.servers import PASSWORD, USER, SshServer, s3_server
 
 BANK = "xinhe_vb"
@@ -116,6 +117,21 @@ def test_an_upload_under_way_is_not_taken(desk: Desk, server: SshServer) -> None
             file.write(part)
     assert desk.reasons() == {NAME: "growing"}
     assert [one.size_bytes for one in desk.look().arrivals] == [len(b"firstsecondthird")]
+
+
+def test_a_zip_on_a_server_is_taken_when_its_directory_can_be_read(
+    server: SshServer, access: Path, home: Path, tmp_path: Path
+) -> None:
+    config = configured(tmp_path / "config", "qinghe_rcb", drop=server.address)
+    (access / f"{BANK}.yml").rename(access / "qinghe_rcb.yml")
+    desk = Desk(settings_at(home, "postgresql://nobody@localhost/none", CONFIG=config, DROP_ACCESS=access))
+    content = make_pboc(b"A1|x|1", 1)
+    upload(server, "CLGRDK_20240331.zip", content[:-30])
+    desk.look()
+    assert desk.reasons() == {"CLGRDK_20240331.zip": "incomplete_zip"}
+    upload(server, "CLGRDK_20240331.zip", content)
+    desk.look()
+    assert [one.name for one in desk.look().arrivals] == ["CLGRDK_20240331.zip"]
 
 
 def test_a_temporary_name_is_ignored_until_its_owner_renames_it(desk: Desk, server: SshServer) -> None:
