@@ -12,6 +12,7 @@ from etl.engine.duck import DuckEngine
 from etl.engine.models import Model, load_models
 from etl.grading.plan import grading_plan
 from etl.grading.policy import load_policies
+from etl.intake.drops import Drops
 from etl.ledger.repository import Ledger
 from etl.period import Period
 from etl.registry import Feed, Registry, Source, Supplier, load_registry, overlay_file
@@ -64,6 +65,8 @@ class Workspace:
             path = overlay_file(self.settings.config, f"{kind}/{owner.code}.yml")
             for dataset, feed in owner.feeds.items():
                 _require_layouts(path, dataset, feed, self._contract_named(path, dataset))
+            if owner.drop:
+                Drops(self.settings.drop_access).require(owner.code, owner.drop)
         policies = load_policies(self.settings.config, period, self.registry)
         grading_plan(policies, self.models, notice_days=self.registry.county.notice_days)
 

@@ -94,6 +94,19 @@ class Drops:
             return LocalZone(address.removeprefix("file://").removeprefix("local://").rstrip("/") or "/")
         return RemoteZone(self, owner, address.rstrip("/"), protocol)
 
+    def require(self, owner: str, address: str) -> None:
+        """Raise ConfigurationError if a zone cannot be asked at all: library, access file or known host is missing."""
+        protocol = urlsplit(address).scheme if "://" in address else ""
+        if protocol in _SSH:
+            _installed("sshfs", "sftp")
+            _require_known_host(self.access, _read_access(self.access, owner, SshAccess))
+        elif protocol == "s3":
+            _installed("s3fs", "s3")
+            _read_access(self.access, owner, S3Access)
+        elif protocol not in (*_LOCAL, *fsspec.available_protocols()):
+            mend = "use {drop}/<code>, file://, sftp:// or s3://"
+            raise ConfigurationError("drop", owner, f"nobody knows {protocol}://", mend)
+
     def zone_of_file(self, owner: str, address: str) -> tuple[Zone, str]:
         """The zone a file lies in, and the file's name there."""
         folder, _, name = address.rpartition("/")
@@ -189,8 +202,11 @@ class RemoteZone:
         return cast(BinaryIO, _BoundedFile(self, file))
 
     def close(self) -> None:
-        """Let go of the connection, which ends with its last reader; harmless when done twice."""
-        self._opened.clear()
+        """End the connection; harmless when done twice."""
+        while self._opened:
+            files = self._opened.pop()
+            if self.protocol in _SSH:  # other clients close theirs when they are let go
+                files.loop.call_soon_threadsafe(files.client.close)
 
     def _call(self, call: Callable[[], ResultT], doing: str) -> ResultT:
         try:
@@ -281,11 +297,9 @@ def _connect(drops: Drops, owner: str, address: str, protocol: str) -> Any:
 
 def _ssh(drops: Drops, owner: str, address: str) -> Any:
     """An SFTP connection that knows the host, reads no configuration of the account and asks no agent."""
-    access, folder = _read_access(drops.access, owner, SshAccess), drops.access or Path()
+    access = _read_access(drops.access, owner, SshAccess)
+    folder = _require_known_host(drops.access, access)
     where = urlsplit(address)
-    if drops.access is None or not (folder / access.known_hosts).is_file():
-        mend = "write the bank's host key there: ssh-keyscan, compared with what the bank says on the phone"
-        raise ConfigurationError(folder / access.known_hosts, "", "no host is known", mend)
     kind = _installed("sshfs", "sftp").SSHFileSystem
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
     options: dict[str, Any] = {
@@ -302,6 +316,15 @@ def _ssh(drops: Drops, owner: str, address: str) -> Any:
         "keepalive_interval": drops.connect_seconds,
     }
     return kind(where.hostname or "", skip_instance_cache=True, **options)
+
+
+def _require_known_host(folder: Path | None, access: SshAccess) -> Path:
+    """The folder of the access files; raises ConfigurationError if no list of host keys lies in it."""
+    place = (folder or Path()) / access.known_hosts
+    if folder is None or not place.is_file():
+        mend = "write the bank's host key there: ssh-keyscan, compared with what the bank says on the phone"
+        raise ConfigurationError(place, "", "no host is known", mend)
+    return folder
 
 
 def _s3(drops: Drops, owner: str) -> Any:

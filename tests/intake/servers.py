@@ -21,7 +21,16 @@ PASSWORD = "not-a-real-password-7d1f"
 
 
 class _Accounts(asyncssh.SSHServer):
-    """One account, with a password or a key."""
+    """One account, with a password or a key; the server counts who is connected."""
+
+    def __init__(self, server: SshServer) -> None:
+        self._server = server
+
+    def connection_made(self, conn: Any) -> None:
+        self._server.connected += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connected -= 1
 
     def password_auth_supported(self) -> bool:
         return True
@@ -37,6 +46,7 @@ class SshServer:
     folder: Path
     port: int = 0
     stalls: bool = False
+    connected: int = 0
 
     def __post_init__(self) -> None:
         self.root = self.folder / "root"
@@ -56,7 +66,7 @@ class SshServer:
 
     async def _listen(self) -> Any:
         return await asyncssh.create_server(
-            _Accounts,
+            lambda: _Accounts(self),
             "127.0.0.1",
             self.port,
             server_host_keys=[self.host_key],

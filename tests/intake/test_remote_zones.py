@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,9 +19,11 @@ from etl import pipeline
 from etl.intake.arrivals import Scan, scan
 from etl.intake.delivery import SourceChangedError, land, open_landed
 from etl.intake.drops import CALL_SECONDS, Drops, DropUnreachableError, Listed
+from etl.period import Period
 from etl.registry import Registry, load_registry
 from etl.settings import PROJECT_ROOT, Settings
 from etl.vocabulary import ConfigurationError
+from etl.workspace import Workspace
 from tests.intake.bankdesk import NOW, configured, put, settings_at, small_world
 from tests.intake.making import make_pboc
 from tests.intake.servers import PASSWORD, USER, SshServer, s3_server
@@ -107,6 +110,22 @@ def test_a_file_is_scanned_twice_landed_and_left_alone(desk: Desk, server: SshSe
     assert landed.sha256 == hashlib.sha256(content).hexdigest()
     after = place.stat()
     assert (after.st_ino, after.st_nlink, after.st_mtime_ns) == (before.st_ino, 1, before.st_mtime_ns)
+
+
+def test_no_connection_is_left_behind(desk: Desk, server: SshServer, access: Path) -> None:
+    upload(server, NAME, b"x")
+    for _ in range(3):
+        desk.look()
+    zone = Drops(access).zone(BANK, server.address)
+    with zone.open(NAME) as file:
+        assert (file.read(), server.connected >= 1) == (b"x", True)
+    zone.close()
+    del file
+    for _ in range(100):
+        if server.connected == 0:
+            break
+        time.sleep(0.1)
+    assert server.connected == 0
 
 
 def test_an_upload_under_way_is_not_taken(desk: Desk, server: SshServer) -> None:
@@ -219,6 +238,23 @@ def test_an_address_with_a_password_is_a_configuration_error(tmp_path: Path) -> 
     with pytest.raises(ConfigurationError, match=r"drop: .*password") as refused:
         load_registry([config])
     assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("sftp://baiyun@bank/in", "no host is known"),
+        ("gopher://bank/in", "nobody knows gopher://"),
+    ],
+)
+def test_a_zone_that_cannot_be_asked_at_all_is_found_before_anything_runs(
+    address: str, says: str, tmp_path: Path, home: Path
+) -> None:
+    config = configured(tmp_path / "config", BANK, drop=address)
+    settings = Settings.from_environment({"CREDITVILLAGE_HOME": str(home), "CREDITVILLAGE_CONFIG": str(config)})
+    with pytest.raises(ConfigurationError, match=says):
+        Workspace(settings).require_configuration(Period(2024, 3))
+    assert not home.exists()
 
 
 def test_a_server_that_stops_answering_is_left_in_time(server: SshServer, access: Path) -> None:
