@@ -404,6 +404,12 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
     )
 
 
+def is_answered(ws: Workspace, delivery: Delivery) -> bool:
+    """Whether a receipt of the delivery lies in its supplier's outbox: what it says cannot be taken back."""
+    folder = ws.settings.outbox / delivery.supplier / delivery.period
+    return any(folder.glob(f"*.{delivery.delivery_id}.receipt.json"))
+
+
 def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:
     """What is wrong with the delivery as a whole, in the words of its rules."""
     broken = [subject.contract.rule(rule) for rule in verdict.macro]

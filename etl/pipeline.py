@@ -290,7 +290,8 @@ def watchdog(settings: Settings, *, now: datetime) -> list[Delivery]:
     """Bring to an outcome, each with a receipt, what is stuck; returns the deliveries that got one.
 
     A file whose flag has not come for three days expires. A delivery on which work began and stopped is tried again,
-    after 15 minutes, 30, an hour, …; after five attempts it expires. What somebody is at work on is left alone.
+    after 15 minutes, 30, an hour, …; after five attempts it expires, unless its receipt is out, which then stands. What
+    somebody is at work on is left alone.
     """
     ws = Workspace(settings)
     hopeless = admission.claim_hopeless(ws, now=now)
@@ -310,7 +311,7 @@ def _bring_to_an_end(ws: Workspace, delivery: Delivery, *, now: datetime) -> Del
         if not is_free or ws.ledger.delivery(delivery.delivery_id).outcome is not None:
             return None
         try:
-            if delivery.attempts >= MAX_ATTEMPTS:
+            if delivery.attempts >= MAX_ATTEMPTS and not deliveries.is_answered(ws, delivery):
                 given_up = admission.refusal(admission.NOT_FINISHED, delivery, outcome="expired")
                 return _answer_unread(ws, delivery, given_up, now=now, details=_cause(given_up))
             return _attempt(ws, delivery.delivery_id, now=now)

@@ -82,6 +82,18 @@ def test_a_failure_that_passes_costs_only_time(
     assert ended(settings, 16) == [(claimed.delivery_id, "accepted_with_warnings")]
 
 
+def test_a_receipt_that_is_out_stands(
+    settings: Settings, claimed: Delivery, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "finish", breaks)
+        for _ in range(pipeline.MAX_ATTEMPTS):
+            with pytest.raises(OSError, match="on purpose"):
+                pipeline.take_in(settings, claimed.delivery_id, now=NOW)
+    assert ended(settings, 241) == [(claimed.delivery_id, "accepted_with_warnings")]
+    assert [one["outcome"] for one in receipts(settings)] == ["accepted_with_warnings"]
+
+
 def test_one_that_cannot_be_helped_does_not_hold_up_the_others(
     settings: Settings, claimed: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
