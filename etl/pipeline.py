@@ -20,7 +20,7 @@ from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
 from etl.intake.database import pull as pull_database
-from etl.intake.delivery import SourceChangedError
+from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
 from etl.ledger.records import Delivery
 from etl.months import Grading, MonthInputs
@@ -221,9 +221,16 @@ def _pull_feed(ws: Workspace, source: Source, dataset: str, period: str, *, now:
 
     A pull that failed before it landed is done again; one that was refused gets a new attempt.
     """
-    delivery = _claimed_pull(ws, source, dataset, period, now=now)
-    if delivery.landed_path:
-        return delivery
+    claimed = _claimed_pull(ws, source, dataset, period, now=now)
+    with ws.ledger.lock(_at_work_on(claimed.delivery_id)):
+        delivery = ws.ledger.delivery(claimed.delivery_id)
+        return delivery if delivery.landed_path else _land_pull(ws, source, delivery, now=now)
+
+
+def _land_pull(ws: Workspace, source: Source, delivery: Delivery, *, now: datetime) -> Delivery:
+    """Read what changed in the source and land it; what an attempt before left behind is erased first."""
+    remove_leftovers(ws.settings.landing, delivery.delivery_id)
+    dataset, period = delivery.dataset, delivery.period
     feed, month = source.feeds[dataset], Period.parse(period)
     cutoff = datetime.combine(month.next().start, datetime.min.time(), ZoneInfo(ws.registry.county.timezone))
     pulled = pull_database(
@@ -238,11 +245,11 @@ def _pull_feed(ws: Workspace, source: Source, dataset: str, period: str, *, now:
         cutoff=cutoff,
         chunk_rows=source.chunk_rows,
     )
+    ws.ledger.pulled(delivery.delivery_id, cutoff)  # first: a pull that has landed is never looked at again
     landed = pulled.landed
-    ws.ledger.landed(
+    return ws.ledger.landed(
         delivery.delivery_id, landed.sha256, str(landed.path), landed.wrapped_key, landed.size_bytes, now=now
     )
-    return ws.ledger.pulled(delivery.delivery_id, cutoff)
 
 
 def _claimed_pull(ws: Workspace, source: Source, dataset: str, period: str, *, now: datetime) -> Delivery:
