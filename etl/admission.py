@@ -116,10 +116,15 @@ def _tell(door: _Door, found: arrivals.Scan, suppliers: set[str]) -> None:
     }
     found.waiting.extend(arrivals.NotTaken(one.supplier, one.address, one.name, reason) for one, reason in door.held)
     arrivals.write_notes(ws.settings.outbox, found, owners)
-    in_progress = [one for one in ws.ledger.in_progress() if one.supplier in suppliers]
+    note_arrivals(ws, suppliers)
+    _notify(ws, door.held, door.now)
+
+
+def note_arrivals(ws: Workspace, suppliers: set[str]) -> None:
+    """Bring up to date what these suppliers are told of the files that are being worked on."""
+    in_progress = ws.ledger.in_progress(suppliers)
     said = [(one.supplier, one.name, one.step, one.delivery_id) for one in in_progress]
     notices.write_arrival_notes(ws.settings.outbox, suppliers, said)
-    _notify(ws, door.held, door.now)
 
 
 def _notify(ws: Workspace, held: Iterable[tuple[Arrival, str]], now: datetime) -> None:

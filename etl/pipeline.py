@@ -191,7 +191,7 @@ def _answer(
     delivery = subject.delivery
     ws.ledger.save_findings(delivery.delivery_id, deliveries.audit_table(verdict))
     deliveries.answer(ws, subject, verdict, strings)
-    return ws.ledger.finish(
+    finished = ws.ledger.finish(
         delivery.delivery_id,
         verdict.outcome,
         now=now,
@@ -206,6 +206,8 @@ def _answer(
         cause=str(details.get("cause", "")),
         details={**details, "shadow": dict(verdict.shadow_counts)},
     )
+    admission.note_arrivals(ws, {delivery.supplier})
+    return finished
 
 
 def _source(ws: Workspace, code: str) -> Source:

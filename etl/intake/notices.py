@@ -45,7 +45,7 @@ def write_arrival_notes(
 ) -> None:
     """Say in `outbox/<supplier>/arrived.txt` which files are being worked on; no file when none is.
 
-    `in_progress` are (supplier, file name, step, delivery id). The note is the state at the last scan.
+    `in_progress` are (supplier, file name, step, delivery id). The note is the state when it is written.
     """
     lines: dict[str, list[str]] = {supplier: [] for supplier in suppliers}
     for supplier, name, step, delivery_id in in_progress:

@@ -310,9 +310,9 @@ class Ledger:
         others = [each for each in found if each.delivery_id != delivery_id]
         return next((each for each in others if each.in_force or own is None or each.sequence < own), None)
 
-    def in_progress(self) -> list[Delivery]:
-        """Deliveries without an outcome."""
-        return self._deliveries(DeliveryRow.outcome.is_(None))
+    def in_progress(self, suppliers: Collection[str]) -> list[Delivery]:
+        """Deliveries of these suppliers that have no outcome."""
+        return self._deliveries(DeliveryRow.outcome.is_(None), DeliveryRow.supplier == func.any(list(suppliers)))
 
     def stuck(self, before: datetime) -> list[Delivery]:
         """Deliveries without an outcome whose last step was taken before that instant."""
