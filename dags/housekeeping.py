@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from _shared import DEFAULTS, NOW_PARAM, TIMEZONE, announce, batches, now, settings
+from _shared import DEFAULTS, DELIVERED, NOW_PARAM, TIMEZONE, announce, batches, now, report, settings
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronTriggerTimetable, dag, task
 
@@ -13,8 +13,8 @@ DOC = """
 每十五分钟巡检：已齐备而未评级的月份重新发出请求；已认领而未处理的报送重新交接。
 
 Completeness is in our ledger, so an asset event that was lost or deleted, or a hand-over that never happened, costs a
-quarter of an hour and nothing else. A delivery whose `submissions` run *failed* is not run again by itself: its
-hand-over is skipped because that run exists. Mend the cause, then clear that run.
+quarter of an hour and nothing else. A delivery whose `submissions` run *failed* or died is tried again here, ever more
+seldom; after the fifth attempt it expires, with a receipt, as does a file that lay incomplete for three days.
 
 **Clear or re-run?** Either is harmless.
 """
@@ -41,7 +41,15 @@ def housekeeping() -> None:
     TriggerDagRunOperator.partial(
         task_id="hand_on_again", trigger_dag_id="submissions", logical_date=None, skip_when_already_exists=True
     ).expand_kwargs(look_for_stuck())
-    announce(again=True)
+
+    @task(outlets=[DELIVERED])
+    def bring_to_an_end() -> list[list[str]]:
+        """The deliveries that were stuck and have their outcome now."""
+        from etl import pipeline
+
+        return report(pipeline.watchdog(settings(), now=now()))
+
+    bring_to_an_end() >> announce(again=True)
 
 
 housekeeping()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +18,8 @@ import pyarrow as pa
 from etl.deliveries import path_of
 from etl.engine.duck import DuckEngine
 from etl.intake.confirmation import MAX_BYTES, MAX_PROBLEMS, Confirming, Entry, Problem, named_delivery, parse
-from etl.intake.delivery import SourceChangedError, open_source
+from etl.intake.delivery import SourceChangedError, opened
+from etl.intake.drops import Drops
 from etl.intake.receipt import csv_bytes, document_bytes, harmless_name, publish_key, put_file, write_once
 from etl.intake.revision import COUNTS_OF_WARNINGS, FINDINGS, match_entries
 from etl.ledger import confirmations as ledger
@@ -75,7 +77,7 @@ def _opinion(ws: Workspace, confirming: Confirming) -> _Opinion | None:
     if confirming.size_bytes > MAX_BYTES:
         too_large = _whole(f"文件超过 {MAX_BYTES:,} 字节", f"larger than {MAX_BYTES:,} bytes")
         return _Opinion(None, delivery, problems=[too_large])
-    content = _read(confirming)
+    content = _read(ws, confirming)
     sha256 = hashlib.sha256(content).hexdigest()
     if delivery is None or problem is not None:
         return _Opinion(sha256, delivery, problems=[problem] if problem else [])
@@ -102,10 +104,11 @@ def _delivery_of(ws: Workspace, confirming: Confirming) -> tuple[Delivery | None
     return delivery, None
 
 
-def _read(confirming: Confirming) -> bytes:
+def _read(ws: Workspace, confirming: Confirming) -> bytes:
     """The bytes the scan saw, and no more than those."""
     wanted, content = confirming.size_bytes + 1, b""
-    with open_source(confirming.address) as file:
+    zone, name = Drops(ws.settings.drop_access).zone_of_file(confirming.supplier, confirming.address)
+    with closing(zone), opened(zone, name) as file:
         while len(content) < wanted and (chunk := file.read(wanted - len(content))):
             content += chunk
     if len(content) != confirming.size_bytes:

@@ -27,7 +27,8 @@ from etl.engine.duck import DuckEngine
 from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
-from etl.intake.delivery import open_landed
+from etl.intake.delivery import open_landed, remove_leftovers
+from etl.intake.drops import Drops
 from etl.intake.forensics import Case, diagnose
 from etl.intake.reader import Reading, open_delivery
 from etl.intake.receipt import KNOWN, Answer, Receipt, ReceiptRule, write_receipts
@@ -139,6 +140,8 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
     """Copy the supplier's bytes into the sealed landing zone, once."""
     if delivery.landed_path:
         return delivery
+    if delivery.attempts > 1:
+        remove_leftovers(ws.settings.landing, delivery.delivery_id)
     landed = land_bytes(
         delivery.address,
         delivery.parts,
@@ -147,6 +150,8 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
         delivery_id=delivery.delivery_id,
         size_bytes=delivery.size_bytes,
         mtime_ns=delivery.mtime_ns,
+        owner=ws.registry.owner(delivery.supplier, delivery.dataset).code,
+        drops=Drops(ws.settings.drop_access),
     )
     ws.ledger.landed(
         delivery.delivery_id, landed.sha256, str(landed.path), landed.wrapped_key, landed.size_bytes, now=now
@@ -496,6 +501,12 @@ def diagnoses(ws: Workspace, subject: Subject, verdict: Verdict, strings: String
 def keyring(ws: Workspace) -> Path:
     """The GnuPG home with the county's key, for packages that are encrypted to it."""
     return ws.settings.secrets / "gnupg"
+
+
+def is_answered(ws: Workspace, delivery: Delivery) -> bool:
+    """Whether a receipt of the delivery lies in its supplier's outbox: what it says cannot be taken back."""
+    folder = ws.settings.outbox / delivery.supplier / delivery.period
+    return any(folder.glob(f"*.{delivery.delivery_id}.receipt.json"))
 
 
 def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:

@@ -16,10 +16,17 @@ FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
     "P107": {"zh": "文件无法读取", "en": "the file cannot be read"},
     "P109": {"zh": "该月份没有约定的格式", "en": "no layout is agreed for this month"},
     "P108": {"zh": "文件包不完整", "en": "the package is incomplete"},
+    "P120": {"zh": "文件名中的月份尚未开始", "en": "the month in the name has not begun"},
     "P121": {"zh": "缺少尾行或尾行无法读取", "en": "the trailer is missing or cannot be read"},
     "P122": {"zh": "控制数与数据不符", "en": "a control count or total does not match"},
     "P123": {"zh": "工作表含需要推断的单元格", "en": "cells of the sheet whose value would have to be guessed"},
     "P124": {"zh": "没有数据行", "en": "there are no rows"},
+    "P125": {"zh": "文件超过约定的每日数据量", "en": "the file is larger than the volume agreed for a day"},
+    "P126": {
+        "zh": "文件长时间未写完或缺少标志文件",
+        "en": "the file was not complete, or its flag not there, for days",
+    },
+    "P127": {"zh": "县里多次处理未能完成", "en": "the county could not finish its work on the file"},
     "P190": {"zh": "拒收行超过约定，整份退回", "en": "more rows are refused than agreed; the file is refused"},
     "P191": {"zh": "比在用的报送少了过多的行，整份退回", "en": "too many rows of the delivery in force are missing"},
 }

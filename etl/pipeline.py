@@ -6,6 +6,7 @@ functions of the second half. Running any of it twice is harmless.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,25 +15,25 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, confirming, deliveries, examination, months, requalified, revisions
+from etl import across, admission, deliveries, examination, months, requalified, revisions
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
-from etl.intake import arrivals
 from etl.intake.database import pull as pull_database
-from etl.intake.delivery import SourceChangedError
+from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
-from etl.ledger.confirmations import answered_files
 from etl.ledger.records import Delivery
 from etl.months import Grading, MonthInputs
 from etl.period import Period
 from etl.publish.manifest import Manifest
 from etl.registry import Source
 from etl.settings import Settings
-from etl.vocabulary import ConfigurationError, DataError
+from etl.vocabulary import ConfigurationError, CreditVillageError, DataError
 from etl.workspace import Workspace
 
 STUCK_AFTER = timedelta(minutes=15)
+MAX_ATTEMPTS = 5
+_log = logging.getLogger("creditvillage.intake")
 
 # -- the verbs --------------------------------------------------------------------------------------------------------
 
@@ -69,18 +70,27 @@ def publish(ws: Workspace, period: str, *, now: datetime) -> Manifest | None:
 
 
 def scan(
-    settings: Settings, *, now: datetime, drop: Path | None = None, quiet_seconds: float | None = None
+    settings: Settings,
+    *,
+    now: datetime,
+    drop: Path | None = None,
+    quiet_seconds: float | None = None,
+    closed_too: bool = False,
 ) -> list[Delivery]:
-    """Look into every bank's drop zone and claim what lies there complete; returns what this call claimed."""
+    """Look into every bank's drop zone and claim what lies there complete; returns what this call claimed.
+
+    Files of months that are closed for their bank wait for the operator, who asks with `closed_too`.
+    """
     ws = Workspace(settings)
-    return _claim(ws, set(ws.registry.banks), now=now, drop=drop, quiet_seconds=quiet_seconds)
+    banks = set(ws.registry.banks)
+    return admission.claim(ws, banks, now=now, drop=drop, quiet_seconds=quiet_seconds, closed_too=closed_too)
 
 
 def collect_files(settings: Settings, source_code: str, period: str, *, now: datetime) -> list[Delivery]:
     """Claim and take in the files of one files-source (the towns' mediation logs) for a month."""
     ws = Workspace(settings)
     suppliers = set(ws.registry.suppliers_of(_source(ws, source_code)))
-    claimed = _claim(ws, suppliers, now=now, period=period)
+    claimed = admission.claim(ws, suppliers, now=now, period=period)
     waiting = [d for d in ws.ledger.deliveries(period) if d.supplier in suppliers and d.outcome is None]
     wanted = {delivery.delivery_id for delivery in (*claimed, *waiting)}
     return [take_in(settings, delivery_id, now=now, ws=ws) for delivery_id in sorted(wanted)]
@@ -100,20 +110,30 @@ def take_in(settings: Settings, delivery_id: str, *, now: datetime, ws: Workspac
     delivery = ws.ledger.delivery(delivery_id)
     if delivery.outcome is not None:
         return delivery
-    with ws.ledger.lock(f"take_in/{delivery.supplier}/{delivery.dataset}/{delivery.period}"):
-        return _take_in(ws, ws.ledger.delivery(delivery_id), now=now)
+    with ws.ledger.lock(_at_work_on(delivery)):
+        return _attempt(ws, delivery_id, now=now)
 
 
-def _take_in(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
-    """The same, while nobody else takes in a delivery of this supplier, dataset and month."""
+def _at_work_on(delivery: Delivery) -> str:
+    """The lock of whoever takes in deliveries of a supplier, dataset and month; it goes with its holder, however that ends."""
+    return f"take_in/{delivery.supplier}/{delivery.dataset}/{delivery.period}"
+
+
+def _attempt(ws: Workspace, delivery_id: str, *, now: datetime) -> Delivery:
+    """One attempt at taking a delivery in, from the step that the one before came to."""
+    delivery = ws.ledger.begin_attempt(delivery_id)
     if delivery.outcome is not None:
         return delivery
+    if refused := admission.refused_unlanded(ws, delivery):
+        return _answer_unread(ws, delivery, refused, now=now, details=_cause(refused))
     try:
         with _timed(ws, delivery.period, "land", now, delivery.delivery_id):
             delivery = land(ws, delivery, now=now)
     except SourceChangedError:
         cause = "the file changed or went away before it was landed"
         return _answer_unread(ws, delivery, Verdict(outcome="expired"), now=now, details={"cause": cause})
+    if refused := admission.refused_unread(ws, delivery, now=now):
+        return _answer_unread(ws, delivery, refused, now=now, details=_cause(refused))
     try:
         subject = deliveries.subject_of(ws, delivery)
     except LookupError:
@@ -137,7 +157,7 @@ def _original_of(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery 
         found = ws.ledger.duplicate_of(*series, str(delivery.sha256), subject.ruleset, delivery_id=delivery.delivery_id)
         if found is None or found.in_force:
             return found
-        _take_in(ws, found, now=now)
+        _attempt(ws, found.delivery_id, now=now)
 
 
 def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
@@ -183,7 +203,7 @@ def _answer(
     if told is not None:
         across.save(ws, told)
     deliveries.answer(ws, subject, verdict, strings)
-    return ws.ledger.finish(
+    finished = ws.ledger.finish(
         delivery.delivery_id,
         verdict.outcome,
         now=now,
@@ -195,6 +215,7 @@ def _answer(
         ruleset=subject.ruleset,
         content=delivery.sha256,
         in_force=verdict.is_accepted,
+        cause=str(details.get("cause", "")),
         details={
             **details,
             "shadow": dict(verdict.shadow_counts),
@@ -203,38 +224,8 @@ def _answer(
             **deliveries.mended(subject, verdict),
         },
     )
-
-
-def _claim(
-    ws: Workspace,
-    suppliers: set[str],
-    *,
-    now: datetime,
-    period: str | None = None,
-    drop: Path | None = None,
-    quiet_seconds: float | None = None,
-) -> list[Delivery]:
-    """Claim what has settled in the drop zones of these suppliers; what waits is remembered for the next scan."""
-    quiet = ws.settings.quiet_seconds if quiet_seconds is None else quiet_seconds
-    memory = ws.settings.restricted / "observations.json"
-    patience = arrivals.Patience(quiet_seconds=quiet, single_scan_after_seconds=quiet)
-    found = arrivals.scan(
-        ws.registry,
-        ws.settings,
-        now=now,
-        seen=arrivals.load_observations(memory),
-        taken=ws.ledger.already_seen() | answered_files(ws.ledger),
-        patience=patience,
-        drop=drop,
-    )
-    arrivals.save_observations(memory, found.observations)
-    arrivals.write_notes(ws.settings.outbox, found)
-    wanted = [a for a in found.arrivals if a.supplier in suppliers and period in (None, a.period)]
-    claimed = [ws.ledger.claim(arrival, now=now) for arrival in wanted]
-    for confirmation in found.confirmations:
-        if confirmation.supplier in suppliers:
-            confirming.answer(ws, confirmation, now=now)
-    return [delivery for delivery in claimed if delivery is not None]
+    admission.note_arrivals(ws, {delivery.supplier})
+    return finished
 
 
 def _source(ws: Workspace, code: str) -> Source:
@@ -250,9 +241,16 @@ def _pull_feed(ws: Workspace, source: Source, dataset: str, period: str, *, now:
 
     A pull that failed before it landed is done again; one that was refused gets a new attempt.
     """
-    delivery = _claimed_pull(ws, source, dataset, period, now=now)
-    if delivery.landed_path:
-        return delivery
+    claimed = _claimed_pull(ws, source, dataset, period, now=now)
+    with ws.ledger.lock(_at_work_on(claimed)):
+        delivery = ws.ledger.delivery(claimed.delivery_id)
+        return delivery if delivery.landed_path else _land_pull(ws, source, delivery, now=now)
+
+
+def _land_pull(ws: Workspace, source: Source, delivery: Delivery, *, now: datetime) -> Delivery:
+    """Read what changed in the source and land it; what an attempt before left behind is erased first."""
+    remove_leftovers(ws.settings.landing, delivery.delivery_id)
+    dataset, period = delivery.dataset, delivery.period
     feed, month = source.feeds[dataset], Period.parse(period)
     cutoff = datetime.combine(month.next().start, datetime.min.time(), ZoneInfo(ws.registry.county.timezone))
     pulled = pull_database(
@@ -267,11 +265,11 @@ def _pull_feed(ws: Workspace, source: Source, dataset: str, period: str, *, now:
         cutoff=cutoff,
         chunk_rows=source.chunk_rows,
     )
+    ws.ledger.pulled(delivery.delivery_id, cutoff)  # first: a pull that has landed is never looked at again
     landed = pulled.landed
-    ws.ledger.landed(
+    return ws.ledger.landed(
         delivery.delivery_id, landed.sha256, str(landed.path), landed.wrapped_key, landed.size_bytes, now=now
     )
-    return ws.ledger.pulled(delivery.delivery_id, cutoff)
 
 
 def _claimed_pull(ws: Workspace, source: Source, dataset: str, period: str, *, now: datetime) -> Delivery:
@@ -308,8 +306,51 @@ def ready_periods(settings: Settings, *, now: datetime, again: bool = False) -> 
 
 def stuck(settings: Settings, *, now: datetime) -> list[Delivery]:
     """Deliveries that were claimed a while ago and have no outcome; a pull that never landed waits for its own DAG."""
-    ws = Workspace(settings)
+    return _stuck(Workspace(settings), now)
+
+
+def _stuck(ws: Workspace, now: datetime) -> list[Delivery]:
     return [one for one in ws.ledger.stuck(now - STUCK_AFTER) if one.landed_path or not _is_pull(ws, one)]
+
+
+def watchdog(settings: Settings, *, now: datetime) -> list[Delivery]:
+    """Bring to an outcome, each with a receipt, what is stuck; returns the deliveries that got one.
+
+    A file whose flag has not come for three days expires. A delivery on which work began and stopped is tried again,
+    after 15 minutes, 30, an hour, …; after five attempts it expires, unless its receipt is out, which then stands. What
+    somebody is at work on is left alone.
+    """
+    ws = Workspace(settings)
+    hopeless = admission.claim_hopeless(ws, now=now)
+    begun = [one for one in _stuck(ws, now) if _is_due(one, now)]
+    return [ended for one in (*hopeless, *begun) if (ended := _bring_to_an_end(ws, one, now=now))]
+
+
+def _is_due(delivery: Delivery, now: datetime) -> bool:
+    """Whether it is time for another attempt; what nobody has begun is handed on first, and tried here after an hour."""
+    doublings = max(delivery.attempts - 1, 0) if delivery.attempts else 2
+    return now - delivery.stepped_at >= STUCK_AFTER * (1 << doublings)
+
+
+def _bring_to_an_end(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery | None:
+    """Try again or, after the last attempt, let it expire; None when it is in other hands, or failed once more."""
+    with ws.ledger.lock_if_free(_at_work_on(delivery)) as is_free:
+        if not is_free or ws.ledger.delivery(delivery.delivery_id).outcome is not None:
+            return None
+        try:
+            if delivery.attempts >= MAX_ATTEMPTS and not deliveries.is_answered(ws, delivery):
+                given_up = admission.refusal(admission.NOT_FINISHED, delivery, outcome="expired")
+                return _answer_unread(ws, delivery, given_up, now=now, details=_cause(given_up))
+            return _attempt(ws, delivery.delivery_id, now=now)
+        except Exception as error:  # whatever it is, the other deliveries go on
+            says = str(error) if isinstance(error, CreditVillageError) else type(error).__name__
+            _log.error("%s: attempt %d failed: %s", delivery.delivery_id, delivery.attempts + 1, says)
+            return None
+
+
+def _cause(refused: Verdict) -> dict[str, str]:
+    """Why nobody read the delivery, for the ledger."""
+    return {"cause": "; ".join(finding.message_en for finding in refused.file_findings)}
 
 
 def collect_late(settings: Settings, *, now: datetime) -> list[Delivery]:
@@ -317,7 +358,7 @@ def collect_late(settings: Settings, *, now: datetime) -> list[Delivery]:
     ws = Workspace(settings)
     sources = [source for source in ws.registry.sources.values() if source.kind == "files"]
     suppliers = {supplier for source in sources for supplier in ws.registry.suppliers_of(source)}
-    return _claim(ws, suppliers, now=now)
+    return admission.claim(ws, suppliers, now=now)
 
 
 def waiting(settings: Settings) -> list[Delivery]:

@@ -15,6 +15,7 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -50,8 +51,16 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _address(value: object) -> str:
+    """A drop zone's address; secrets belong into its access file."""
+    if "://" in str(value) and urlsplit(str(value)).password is not None:
+        raise ValueError("an address must not hold a password; put it into the zone's access file")
+    return str(value)
+
+
 PeriodField = Annotated[Period, BeforeValidator(_period)]
 SizeField = Annotated[int, BeforeValidator(_size)]
+AddressField = Annotated[str, BeforeValidator(_address)]
 
 
 class Strict(BaseModel):
@@ -311,7 +320,7 @@ class Supplier(Strict):
 
     code: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     name: Bilingual
-    drop: str
+    drop: AddressField
     institution_codes: list[str] = Field(min_length=1)
     since: PeriodField
     until: PeriodField | None = None
@@ -342,7 +351,7 @@ class Source(Strict):
     name: Bilingual
     kind: Literal["database", "files"]
     url_env: str | None = None
-    drop: str | None = None
+    drop: AddressField | None = None
     suppliers: Literal["towns", "self"] = "self"
     since: PeriodField
     until: PeriodField | None = None

@@ -23,6 +23,13 @@ def _path_list(text: str | None, shipped: Path) -> tuple[Path, ...]:
     return given if is_whole else (*given, shipped)
 
 
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigurationError(f"$CREDITVILLAGE_{name}", "", f"{text!r} is no number", "write digits only") from None
+
+
 @dataclass(frozen=True)
 class Settings:
     """Runtime places and addresses; see DESIGN section 5 for the variables."""
@@ -37,6 +44,8 @@ class Settings:
     memory_limit: str = "2GB"
     token_key_file: Path | None = None
     quiet_seconds: float = 30.0
+    drop_access_folder: Path | None = None
+    landing_reserve_bytes: int = 1_000_000_000
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -52,6 +61,7 @@ class Settings:
                 "$CREDITVILLAGE_ENGINE", "", f"unknown engine {engine!r}", f"use one of {', '.join(ENGINES)}"
             )
         key_file = read("TOKEN_KEY")
+        access = read("DROP_ACCESS")
         settings = cls(
             home=Path(read("HOME") or ".creditvillage").resolve(),
             config=_path_list(read("CONFIG"), PROJECT_ROOT / "config"),
@@ -62,7 +72,11 @@ class Settings:
             engine=engine,
             memory_limit=read("MEMORY_LIMIT") or "2GB",
             token_key_file=Path(key_file).resolve() if key_file else None,
-            quiet_seconds=float(read("QUIET_SECONDS") or 30.0),
+            quiet_seconds=_number("QUIET_SECONDS", read("QUIET_SECONDS") or "30"),
+            drop_access_folder=Path(access).resolve() if access else None,
+            landing_reserve_bytes=int(
+                _number("LANDING_RESERVE_BYTES", read("LANDING_RESERVE_BYTES") or "1_000_000_000")
+            ),
         )
         settings.require_paths()
         return settings
@@ -92,6 +106,8 @@ class Settings:
             "MEMORY_LIMIT": self.memory_limit,
             "TOKEN_KEY": str(self.token_key_file) if self.token_key_file else None,
             "QUIET_SECONDS": str(self.quiet_seconds),
+            "DROP_ACCESS": str(self.drop_access_folder) if self.drop_access_folder else None,
+            "LANDING_RESERVE_BYTES": str(self.landing_reserve_bytes),
         }
         return {f"CREDITVILLAGE_{name}": value for name, value in values.items() if value}
 
@@ -113,6 +129,11 @@ class Settings:
     @property
     def outbox(self) -> Path:
         return self.home / "outbox"
+
+    @property
+    def drop_access(self) -> Path:
+        """Folder with one access file for each remote drop zone, and the host keys we know."""
+        return self.drop_access_folder or self.secrets / "drops"
 
     @property
     def lake(self) -> Path:

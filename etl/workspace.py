@@ -18,6 +18,7 @@ from etl.engine.models import Model, load_models
 from etl.grading.plan import grading_plan
 from etl.grading.policy import load_policies
 from etl.intake.calendar import WorkCalendar, load_calendar
+from etl.intake.drops import Drops
 from etl.intake.signing import SigningKey
 from etl.ledger.repository import Ledger
 from etl.period import Period
@@ -91,6 +92,8 @@ class Workspace:
                 _require_layouts(path, dataset, feed, self._contract_named(path, dataset))
             if isinstance(owner, Supplier):
                 _require_exceptions(path, owner, [self._contract_named(path, dataset) for dataset in owner.feeds])
+            if owner.drop:
+                Drops(self.settings.drop_access).require(owner.code, owner.drop)
         self._require_rules()
         policies = load_policies(self.settings.config, period, self.registry)
         grading_plan(policies, self.models, notice_days=self.registry.county.notice_days)

@@ -126,6 +126,9 @@ def simulate(
 @app.command()
 def intake(
     drop: Annotated[Path | None, typer.Option(help="另一个投递文件夹。 Another drop folder.")] = None,
+    open_only: Annotated[
+        bool, typer.Option("--open-only", help="不受理已关闭的月份。 Leave closed months where they are.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """扫描投递区并逐件受理、校验、回执。 Scan, claim, check and answer what lies in the drop zones."""
@@ -136,7 +139,7 @@ def intake(
 
     with database(_checked()) as settings:
         Workspace(settings).ledger.migrate()
-        pipeline.scan(settings, now=_now(), drop=drop, quiet_seconds=0.0)
+        pipeline.scan(settings, now=_now(), drop=drop, quiet_seconds=0.0, closed_too=not open_only)
         pipeline.collect_late(settings, now=_now())
         wanted = [delivery.delivery_id for delivery in pipeline.waiting(settings)]
         results = [pipeline.take_in(settings, delivery_id, now=_now()) for delivery_id in wanted]

@@ -77,7 +77,7 @@ def _steps(ws: Workspace, period: str, *, dataset: str | None, bank: str | None,
         if bank is None and (dataset is None or dataset in source.feeds):
             verb = pipeline.pull if source.kind == "database" else pipeline.collect_files
             yield f"{verb.__name__.split('_')[0]} {code}", partial(_sourced, verb, ws, code, period, now)
-    pipeline.scan(ws.settings, now=now, quiet_seconds=0.0)
+    pipeline.scan(ws.settings, now=now, quiet_seconds=0.0, closed_too=True)
     for delivery in _waiting(ws, period, dataset, bank):
         yield f"take in {delivery.dataset}", partial(_taken, ws, delivery, now)
     if dataset is None and bank is None:

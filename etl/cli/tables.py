@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from etl.vocabulary import OUTCOME_LABELS
+from etl.vocabulary import OUTCOME_LABELS, STEP_LABELS
 
 OUTCOME_NOTE = "* 有提示或拒收行 with warnings or refused rows"
 PLAIN_WIDTH = 150
@@ -79,10 +79,14 @@ def cell(value: object) -> str | Text:
     return f"{value:,}" if isinstance(value, int | Decimal) else escape(str(value))
 
 
-def outcome_text(outcome: str | None) -> Text:
-    """An outcome with its colour and both languages; * stands for warnings or refused rows (see OUTCOME_NOTE)."""
+def outcome_text(outcome: str | None, step: str | None = None) -> Text:
+    """An outcome with its colour and both languages; * stands for warnings or refused rows (see OUTCOME_NOTE).
+
+    While there is none, the step reached.
+    """
     if outcome is None:
-        return Text("…", style="dim")
+        label = STEP_LABELS.get(step or "", {"zh": "", "en": ""})
+        return Text(f"… {label['zh']} {label['en']}".rstrip(), style="dim")
     label = OUTCOME_LABELS["accepted" if outcome == "accepted_with_warnings" else outcome]
     star = "*" if outcome == "accepted_with_warnings" else ""
     return Text.assemble((f"{label['zh']}{star}", _COLOURS.get(outcome, "default")), f" {label['en']}{star}")
@@ -111,7 +115,7 @@ def print_deliveries(console: Console, deliveries: Sequence[Any], *, as_json: bo
             entry.dataset,
             entry.period,
             entry.name,
-            entry.outcome if as_json else outcome_text(entry.outcome),
+            entry.outcome if as_json else outcome_text(entry.outcome, entry.step),
             entry.rows_read,
             entry.rows_rejected,
         ]

@@ -1,39 +1,44 @@
 """Find what lies complete in the drop zones: one code path for any fsspec address, and no half-written file taken.
 
-How a file shows that it is complete depends on its feed's `package`: an `.ok` flag or a `.sha256` sidecar beside it;
-else the quiet period (size and time unchanged over two scans), for a zip also a readable central directory. Files
-that no pattern fits are handed back with the reason: every file gets an answer.
+How a file shows that it is complete depends on its feed's `package`: an `.ok` flag or a `.sha256` sidecar beside it
+that is not older than the file (an older one vouches for what lay there before, so the file must rest as well); else
+the quiet period (size and time unchanged over two scans), for a zip also a readable central directory. Files that no
+pattern fits are handed back with the reason: every file gets an answer.
+
+Where time stands in whole seconds (SFTP), a file may change without a sign within the second it was last written in:
+there a file must rest a second longer, and never less than two looks, whatever its own time says.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import logging
 import re
 import secrets
-import stat
 import unicodedata
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from upath import UPath
-
 from etl.findings import Arrival
 from etl.intake.confirmation import CONFIRMS, Confirming
-from etl.intake.delivery import is_local, signature_of_info
+from etl.intake.drops import Drops, Listed
+from etl.intake.drops import Zone as Place
 from etl.period import Period
 from etl.registry import Feed, Registry, Source, Supplier
 from etl.settings import Settings
-from etl.vocabulary import ConfigurationError
+from etl.vocabulary import ConfigurationError, CreditVillageError
+
+__all__ = ["Arrival", "Listed", "Observation", "Patience", "Scan", "file_pattern", "observe", "scan", "settled"]
 
 TEMPORARY_ENDINGS: Final = (".part", ".tmp", ".filepart")
 COMPANIONS: Final = {"flag": ".ok", "sidecar": ".sha256"}
 PATIENCE_SECONDS: Final = 300.0
+ZONES_AT_ONCE: Final = 16
 REASONS: Final = {
     "growing": {"zh": "等待写完", "en": "waiting until it no longer changes"},
     "incomplete_zip": {"zh": "压缩包尚不完整", "en": "the zip is not complete yet"},
@@ -46,22 +51,22 @@ REASONS: Final = {
     "bad_name": {"zh": "文件名含控制字符", "en": "the name holds control characters"},
     "not_a_file": {"zh": "不是普通文件（文件夹或链接）", "en": "not a regular file (a folder or a link)"},
     "unreachable": {"zh": "投递目录无法访问", "en": "the drop zone cannot be reached"},
+    "period_closed": {"zh": "该月份已关闭，等待县里处理", "en": "its month is closed; the county has to let it in"},
+    "files_per_day": {
+        "zh": "已达当日文件数上限，次日受理",
+        "en": "the day's number of files is used up; taken tomorrow",
+    },
+    "bytes_per_day": {"zh": "已达当日数据量上限，次日受理", "en": "the day's volume is used up; taken tomorrow"},
+    "findings": {"zh": "当日问题数已达上限，次日受理", "en": "the day's number of findings is used up; taken tomorrow"},
+    "disk_low": {"zh": "县里存储空间不足，腾出后受理", "en": "the county's disk is full; taken when there is room"},
 }
+_log = logging.getLogger("creditvillage.intake")
 _PATTERN_PARTS = re.compile(
     r"\{period:(?P<period>[^{}]+)\}|(?P<supplier>\{supplier\})|\{(?P<choice>[^{}:]+)\}|(?P<text>.)", re.S
 )
+CONFIRMATIONS: Final = "confirmations"
+_NAMED_PERIOD = re.compile(r"-([0-9]{4}-(?:0[1-9]|1[0-2]))-[0-9]+[.]confirm[.]csv$")
 _PERIOD_PARTS = {"%Y": "(?P<year>[0-9]{4})", "%m": "(?P<month>[0-9]{2})"}
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A file as a scan saw it; `mtime_ns` in nanoseconds since 1970-01-01 UTC."""
-
-    address: str
-    name: str
-    size_bytes: int
-    mtime_ns: int
-    is_regular: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,22 +90,28 @@ class NotTaken:
 
 @dataclass(frozen=True)
 class Scan:
-    """One look at all drop zones. Hand `observations` to the next scan."""
+    """One look at all drop zones. Hand `observations` to the next scan.
+
+    `looks` are all files that fit a feed and are not claimed, with the reason why not taken (empty: complete);
+    `reached` the addresses of the zones that could be listed.
+    """
 
     arrivals: list[Arrival] = field(default_factory=list)
     waiting: list[NotTaken] = field(default_factory=list)
     unrecognised: list[NotTaken] = field(default_factory=list)
     confirmations: list[Confirming] = field(default_factory=list)
     observations: dict[str, Observation] = field(default_factory=dict)
+    looks: list[tuple[Arrival, str]] = field(default_factory=list)
+    reached: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Patience:
     """When a file without a flag counts as complete.
 
-    It must look the same in two scans at least `quiet_seconds` apart; with `single_scan_after_seconds` a file whose own
-    time is older than that is taken at first sight. A zip that cannot be read is given `zip_seconds` before it is taken
-    (and answered as unreadable).
+    It must look the same in two scans at least `quiet_seconds` apart; with `single_scan_after_seconds` a file of this
+    machine whose own time is older than that is taken at first sight (another machine's clock may be wrong). A zip that
+    cannot be read is given `zip_seconds` before it is taken (and answered as unreadable).
     """
 
     quiet_seconds: float = 0.0
@@ -109,32 +120,39 @@ class Patience:
 
     def is_quiet(self, listed: Listed, seen: Observation | None, now: datetime) -> bool:
         """Whether the file has looked the same for long enough."""
-        observed, own = _observed_seconds(listed, seen, now), _own_seconds(listed, now)
-        at_first_sight = self.single_scan_after_seconds is not None and own >= self.single_scan_after_seconds
-        return at_first_sight or (observed is not None and observed >= self.quiet_seconds)
+        rest = _rest_seconds(listed, seen, now)
+        if self.single_scan_after_seconds is not None and _own_seconds(listed, now) >= self.single_scan_after_seconds:
+            return True
+        return rest is not None and rest >= self.quiet_seconds
 
     def gives_up_on_zip(self, listed: Listed, seen: Observation | None, now: datetime) -> bool:
         """Whether a zip without a readable directory has been quiet too long to be still on its way."""
-        observed, own = _observed_seconds(listed, seen, now), _own_seconds(listed, now)
-        return max(observed or 0.0, own if self.single_scan_after_seconds is not None else 0.0) >= self.zip_seconds
+        own = _own_seconds(listed, now) if self.single_scan_after_seconds is not None else 0.0
+        return max(_rest_seconds(listed, seen, now) or 0.0, own) >= self.zip_seconds
 
 
-def _observed_seconds(listed: Listed, seen: Observation | None, now: datetime) -> float | None:
+def _rest_seconds(listed: Listed, seen: Observation | None, now: datetime) -> float | None:
+    """For how long the file has certainly not changed; None when it has, or might have.
+
+    A write in the same second as the one before leaves a whole-second time as it was: that second does not count.
+    """
     if seen is None or (seen.size_bytes, seen.mtime_ns) != (listed.size_bytes, listed.mtime_ns):
         return None
-    return (now - datetime.fromisoformat(seen.since)) / timedelta(seconds=1)
+    rest = (now - datetime.fromisoformat(seen.since)) / timedelta(seconds=1) - listed.grain_seconds
+    return rest if rest >= 0 else None
 
 
 def _own_seconds(listed: Listed, now: datetime) -> float:
-    return now.timestamp() - listed.mtime_ns / 1e9
+    """How long ago the file says it was written; a time of another clock says nothing."""
+    return float("-inf") if listed.is_remote else now.timestamp() - listed.mtime_ns / 1e9
 
 
 @dataclass(frozen=True)
 class _Zone:
-    """One drop zone and what its owner may put there."""
+    """One drop zone and what its owner may put there: the zone a file lies in says whose it is."""
 
     owner: Supplier | Source
-    address: str
+    place: Place
     suppliers: frozenset[str]
 
 
@@ -163,8 +181,13 @@ def scan(
     Raises ConfigurationError for a file pattern without a period.
     """
     found = Scan()
-    for zone in _zones(registry, drop or settings.drop):
-        _scan_zone(zone, found, now, seen or {}, taken, patience or Patience())
+    zones = list(_zones(registry, Drops(settings.drop_access), drop or settings.drop))
+    try:
+        for zone, listing in zip(zones, _listings(zones), strict=True):
+            _scan_zone(zone, listing, found, now, seen or {}, taken, patience or Patience())
+    finally:
+        for zone in zones:
+            zone.place.close()
     found.arrivals.sort(key=lambda a: (a.supplier, a.dataset, a.period, a.mtime_ns, a.name))
     return found
 
@@ -186,54 +209,59 @@ def observe(before: Mapping[str, Observation], listing: Sequence[Listed], *, now
     return {listed.address: _observed(before.get(listed.address), listed, now) for listed in listing}
 
 
-def load_observations(path: Path) -> dict[str, Observation]:
-    """Observations saved by an earlier scan; none if the file is absent or not ours (files then wait one scan more)."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {address: Observation(**entry) for address, entry in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def save_observations(path: Path, observations: Mapping[str, Observation]) -> None:
-    """Write the observations with one rename."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    temporary.write_text(json.dumps({key: asdict(value) for key, value in observations.items()}), encoding="utf-8")
-    temporary.replace(path)
-
-
 def _observed(before: Observation | None, listed: Listed, now: datetime) -> Observation:
     same = before and (before.size_bytes, before.mtime_ns) == (listed.size_bytes, listed.mtime_ns)
     return before if before and same else Observation(listed.size_bytes, listed.mtime_ns, now.isoformat())
 
 
-def _zones(registry: Registry, drop: Path) -> Iterator[_Zone]:
+def _zones(registry: Registry, drops: Drops, drop: Path) -> Iterator[_Zone]:
     for bank in registry.banks.values():
-        yield _Zone(bank, _filled(bank.drop, drop), frozenset({bank.code}))
+        yield _Zone(bank, drops.zone(bank.code, _filled(bank.drop, drop)), frozenset({bank.code}))
     for source in registry.sources.values():
         if source.kind == "files" and source.drop:
-            yield _Zone(source, _filled(source.drop, drop), frozenset(registry.suppliers_of(source)))
+            place = drops.zone(source.code, _filled(source.drop, drop))
+            yield _Zone(source, place, frozenset(registry.suppliers_of(source)))
 
 
 def _filled(address: str, drop: Path) -> str:
     return address.replace("{drop}", str(drop))
 
 
+def _listings(zones: Sequence[_Zone]) -> list[list[Listed] | None]:
+    """What lies in each zone, None where it cannot be reached; remote zones are asked side by side."""
+    remote = [zone for zone in zones if zone.place.is_remote]
+    with ThreadPoolExecutor(min(ZONES_AT_ONCE, len(remote) or 1)) as pool:
+        answers = dict(zip(map(id, remote), pool.map(_listing, remote), strict=True))
+    return [answers[id(zone)] if zone.place.is_remote else _listing(zone) for zone in zones]
+
+
+def _listing(zone: _Zone) -> list[Listed] | None:
+    """Entries of one zone, ignoring hidden and temporary names; the cause of a failure goes to the log."""
+    try:
+        entries = zone.place.list()
+    except (OSError, CreditVillageError) as error:
+        says = str(error) if isinstance(error, CreditVillageError) else type(error).__name__
+        level = logging.WARNING if zone.place.is_remote else logging.INFO
+        _log.log(level, "%s: its drop zone cannot be reached: %s", zone.owner.code, says)
+        return None
+    return [entry for entry in entries if not entry.name.startswith(".") and not entry.name.endswith(TEMPORARY_ENDINGS)]
+
+
 def _scan_zone(
     zone: _Zone,
+    entries: Sequence[Listed] | None,
     found: Scan,
     now: datetime,
     seen: Mapping[str, Observation],
     taken: Collection[tuple[str, int, int]],
     patience: Patience,
 ) -> None:
-    try:
-        listing = {listed.name: listed for listed in _list(zone.address)}
-    except OSError:
-        found.waiting.append(NotTaken(zone.owner.code, zone.address, "", "unreachable"))
+    if entries is None:
+        found.waiting.append(NotTaken(zone.owner.code, zone.place.address, "", "unreachable"))
         return
-    for listed in listing.values():
+    found.reached.append(zone.place.address)
+    listing = {listed.name: listed for listed in entries}
+    for listed in entries:
         if (listed.address, listed.size_bytes, listed.mtime_ns) in taken:
             continue
         if _is_confirmation(zone, listed):
@@ -243,12 +271,15 @@ def _scan_zone(
         if isinstance(match, str):
             _set_aside(zone, listed, match, listing, found)
             continue
-        reason = _why_wait(match.feed, listed, listing, seen.get(listed.address), now, patience)
+        before = seen.get(listed.address)
+        reason = _why_wait(zone.place, match.feed, listed, listing, before, now, patience)
+        arrival = _arrival(match, listed, listing)
+        found.observations[listed.address] = _observed(before, listed, now)
+        found.looks.append((arrival, reason))
         if reason:
             found.waiting.append(NotTaken(match.supplier, listed.address, listed.name, reason))
-            found.observations[listed.address] = _observed(seen.get(listed.address), listed, now)
         else:
-            found.arrivals.append(_arrival(match, listed, listing))
+            found.arrivals.append(arrival)
 
 
 def _is_badly_named(listed: Listed) -> bool:
@@ -263,37 +294,16 @@ def _is_confirmation(zone: _Zone, listed: Listed) -> bool:
 def _note_confirmation(
     zone: _Zone, listed: Listed, found: Scan, seen: Observation | None, now: datetime, patience: Patience
 ) -> None:
-    """A file that confirms warnings is no delivery; it settles like one."""
-    if patience.is_quiet(listed, seen, now):
+    """A file that confirms warnings is no delivery; it settles like one. One that names no delivery need not."""
+    named = _NAMED_PERIOD.search(listed.name)
+    if named is None or patience.is_quiet(listed, seen, now):
         confirming = Confirming(zone.owner.code, listed.address, listed.name, listed.size_bytes, listed.mtime_ns)
         found.confirmations.append(confirming)
-    else:
-        found.waiting.append(NotTaken(zone.owner.code, listed.address, listed.name, "growing"))
-        found.observations[listed.address] = _observed(seen, listed, now)
-
-
-def _list(address: str) -> list[Listed]:
-    """Entries of one folder, ignoring hidden and temporary names; raises OSError when it cannot be read."""
-    path = UPath(address)
-    entries = _list_local(str(path)) if is_local(path) else _list_remote(path)
-    return [entry for entry in entries if not entry.name.startswith(".") and not entry.name.endswith(TEMPORARY_ENDINGS)]
-
-
-def _list_local(folder: str) -> Iterator[Listed]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                seen = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            yield Listed(entry.path, entry.name, seen.st_size, seen.st_mtime_ns, stat.S_ISREG(seen.st_mode))
-
-
-def _list_remote(path: UPath) -> Iterator[Listed]:
-    for info in path.fs.ls(path.path, detail=True):
-        name = str(info["name"]).rstrip("/").rsplit("/", 1)[-1]
-        size_bytes, mtime_ns = signature_of_info(info)
-        yield Listed(str(path / name), name, size_bytes, mtime_ns, info.get("type") == "file")
+        return
+    place = (listed.address, listed.name, listed.size_bytes, listed.mtime_ns)
+    found.waiting.append(NotTaken(zone.owner.code, listed.address, listed.name, "growing"))
+    found.observations[listed.address] = _observed(seen, listed, now)
+    found.looks.append((Arrival(zone.owner.code, CONFIRMATIONS, named[1], *place), "growing"))
 
 
 def _recognise(zone: _Zone, listed: Listed) -> _Match | str:
@@ -371,39 +381,40 @@ def _main_of_companion(zone: _Zone, name: str) -> str | None:
 
 
 def _why_wait(
+    place: Place,
     feed: Feed,
     listed: Listed,
     listing: Mapping[str, Listed],
     seen: Observation | None,
     now: datetime,
     patience: Patience,
-) -> str | None:
+) -> str:
+    """The reason (a key of REASONS) why a file is not complete yet; empty when it is."""
     ending = COMPANIONS.get(feed.package)
     if ending:
         companion = listing.get(listed.name + ending)
-        return None if companion and companion.is_regular else f"{feed.package}_missing"
+        if companion is None or not companion.is_regular:
+            return f"{feed.package}_missing"
+        if companion.mtime_ns >= listed.mtime_ns:
+            return ""
     if not patience.is_quiet(listed, seen, now):
         return "growing"
-    if (
-        feed.package not in ("pboc", "zip")
-        or _zip_is_complete(listed.address)
-        or patience.gives_up_on_zip(listed, seen, now)
-    ):
-        return None
+    is_zip = feed.package in ("pboc", "zip")
+    if not is_zip or _zip_is_complete(place, listed.name) or patience.gives_up_on_zip(listed, seen, now):
+        return ""
     return "incomplete_zip"
 
 
-def _zip_is_complete(address: str) -> bool:
+def _zip_is_complete(place: Place, name: str) -> bool:
     try:
-        with UPath(address).open("rb") as file, zipfile.ZipFile(file):
+        with place.open(name) as file, zipfile.ZipFile(file):
             return True
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return False
 
 
 def _arrival(match: _Match, listed: Listed, listing: Mapping[str, Listed]) -> Arrival:
-    ending = COMPANIONS.get(match.feed.package)
-    parts = (listing[listed.name + ending].address,) if ending else ()
+    companion = listing.get(listed.name + COMPANIONS.get(match.feed.package, "/"))
     return Arrival(
         match.supplier,
         match.dataset,
@@ -412,29 +423,33 @@ def _arrival(match: _Match, listed: Listed, listing: Mapping[str, Listed]) -> Ar
         listed.name,
         listed.size_bytes,
         listed.mtime_ns,
-        parts,
+        (companion.address,) if companion else (),
     )
 
 
-def write_notes(outbox: Path, found: Scan) -> None:
+def write_notes(outbox: Path, found: Scan, suppliers: Collection[str] | None = None) -> None:
     """Tell each supplier in `outbox/<supplier>/not_taken.txt` what was left lying and why; no file when nothing was.
 
-    The note is the present state, written anew by every scan; a receipt it is not.
+    The note is the present state, written anew by every scan; a receipt it is not. With `suppliers`, the notes of all
+    others are left as they are.
     """
     by_supplier: dict[str, list[NotTaken]] = {}
     for left in (*found.unrecognised, *found.waiting):
-        by_supplier.setdefault(left.supplier, []).append(left)
+        if suppliers is None or left.supplier in suppliers:
+            by_supplier.setdefault(left.supplier, []).append(left)
     for note in outbox.glob("*/not_taken.txt"):
-        if note.parent.name not in by_supplier:
+        owner = note.parent.name
+        if owner not in by_supplier and (suppliers is None or owner in suppliers):
             note.unlink(missing_ok=True)
     for supplier, lying in by_supplier.items():
         place = outbox / supplier / "not_taken.txt"
         place.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"{_printable(one.name)}\t{REASONS[one.reason]['zh']} {REASONS[one.reason]['en']}\n" for one in lying]
+        lines = [f"{printable(one.name)}\t{REASONS[one.reason]['zh']} {REASONS[one.reason]['en']}\n" for one in lying]
         scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
         scratch.write_text("".join(sorted(lines)), encoding="utf-8")
         scratch.replace(place)
 
 
-def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in name)
+def printable(name: str) -> str:
+    """A supplier's file name for a line of text: nothing in it breaks the line or turns its direction."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in name)

@@ -10,15 +10,13 @@ import hashlib
 import io
 import os
 import secrets
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from upath import UPath
-
+from etl.intake.drops import Drops, Zone
 from etl.intake.sealing import (
     FRAME_BYTES,
     LandedPart,
@@ -29,11 +27,10 @@ from etl.intake.sealing import (
     create_master_key,
     read_master_key,
 )
-from etl.vocabulary import DataError
+from etl.vocabulary import CreditVillageError, DataError
 
 _BUFFER_BYTES = 1 << 18
 PartWriter = Callable[[BinaryIO], None]
-_Opener = Callable[[], BinaryIO]
 _Digest = Any
 
 
@@ -67,21 +64,28 @@ def land(
     delivery_id: str,
     size_bytes: int | None = None,
     mtime_ns: int | None = None,
+    owner: str = "",
+    drops: Drops | None = None,
 ) -> Landed:
-    """Land a file of a drop zone and the parts beside it (any fsspec addresses).
+    """Land a file of a drop zone of `owner` and the parts beside it (any fsspec addresses).
 
     `size_bytes` and `mtime_ns` are what the scan saw; another size or time before or after the copy raises
-    SourceChangedError. Raises LandingDamagedError when the copy does not read back with the same hash.
+    SourceChangedError. Raises LandingDamagedError when the copy does not read back with the same hash, and
+    DropUnreachableError when a remote zone does not answer.
     """
-    writers = [(UPath(part).name, _copier(part)) for part in (address, *parts)]
-    main = writers[0][0]
-    _require_unchanged(main, signature(address), size_bytes, mtime_ns)
-    before = signature(address)
-    landed = land_written(writers, folder, master_key_file, delivery_id=delivery_id)
-    if signature(address) != before or landed.size_bytes != before[0]:
-        landed.path.unlink()
-        raise SourceChangedError(main, "it changed while it was copied")
-    return landed
+    zone, main = (drops or Drops()).zone_of_file(owner, address)
+    names = [main, *(part.rpartition("/")[2] for part in parts)]
+    try:
+        before = _signature(zone, main)
+        _require_unchanged(main, before, size_bytes, mtime_ns)
+        writers = [(name, _copier(zone, name)) for name in names]
+        landed = land_written(writers, folder, master_key_file, delivery_id=delivery_id)
+        if _signature(zone, main) != before or landed.size_bytes != before[0]:
+            landed.path.unlink()
+            raise SourceChangedError(main, "it changed while it was copied")
+        return landed
+    finally:
+        zone.close()
 
 
 def land_written(
@@ -114,6 +118,12 @@ def land_written(
     return Landed(path, sha256, size_bytes, sealed.wrapped_key, tuple(sealed.parts))
 
 
+def remove_leftovers(folder: Path, delivery_id: str) -> None:
+    """Erase what landings of a delivery left behind that died before the ledger knew of them: nobody has their keys."""
+    for leftover in (*folder.glob(f".{delivery_id}.*.part"), *folder.glob(f"??/*.{delivery_id}.*.landed")):
+        leftover.unlink(missing_ok=True)
+
+
 def open_landed(path: Path, wrapped_key: bytes, master: bytes | Path, *, part: int = 0) -> BinaryIO:
     """One part of a landed file, decrypted as it is read: binary, buffered, seekable. Raises LandingDamagedError."""
     reader = SealedReader(path, wrapped_key, _master_bytes(master))
@@ -132,32 +142,12 @@ def landed_parts(path: Path, wrapped_key: bytes, master: bytes | Path) -> tuple[
     return reader.parts
 
 
-def open_source(address: str) -> BinaryIO:
-    """A supplier's file for reading; a local one only if it is a regular file. Raises SourceChangedError."""
-    return _opener(address)()
-
-
-def signature(address: str) -> tuple[int, int]:
-    """Size in bytes and modification time in nanoseconds of any address; raises SourceChangedError when it is gone."""
-    path = UPath(address)
+def _signature(zone: Zone, name: str) -> tuple[int, int]:
+    """Size in bytes and modification time in ns; raises SourceChangedError when the file is gone."""
     try:
-        if is_local(path):
-            seen = Path(str(path)).lstat()
-            return seen.st_size, seen.st_mtime_ns
-        return signature_of_info(path.fs.info(path.path))
+        return zone.signature(name)
     except FileNotFoundError:
-        raise SourceChangedError(path.name, "it is no longer there") from None
-
-
-def signature_of_info(info: dict[str, object]) -> tuple[int, int]:
-    """The same from an fsspec info entry; an object store without times gives 0."""
-    when = next((info[key] for key in ("mtime", "LastModified", "modified", "created") if info.get(key) is not None), 0)
-    seconds = when.timestamp() if hasattr(when, "timestamp") else float(cast(float, when))
-    return int(cast(int, info.get("size") or 0)), round(seconds * 1e9)
-
-
-def is_local(path: UPath) -> bool:
-    return path.protocol in ("", "file", "local")
+        raise SourceChangedError(name, "it is no longer there") from None
 
 
 def _require_unchanged(name: str, now: tuple[int, int], size_bytes: int | None, mtime_ns: int | None) -> None:
@@ -165,23 +155,6 @@ def _require_unchanged(name: str, now: tuple[int, int], size_bytes: int | None, 
         raise SourceChangedError(name, f"it has {now[0]} bytes, the scan saw {size_bytes}")
     if mtime_ns is not None and now[1] != mtime_ns:
         raise SourceChangedError(name, "it was written again after the scan")
-
-
-def _opener(address: str) -> _Opener:
-    path = UPath(address)
-    return (lambda: _open_regular_file(str(path))) if is_local(path) else (lambda: path.open("rb"))
-
-
-def _open_regular_file(path: str) -> BinaryIO:
-    """A link or a device in a drop zone could point anywhere: only a regular file is opened."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise SourceChangedError(Path(path).name, f"it cannot be opened ({type(error).__name__})") from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise SourceChangedError(Path(path).name, "it is not a regular file")
-    return os.fdopen(handle, "rb", buffering=0)
 
 
 class _PartSink(io.RawIOBase):
@@ -218,15 +191,23 @@ class _Sealed:
     mark: str
 
 
-def _copier(address: str) -> PartWriter:
-    opener = _opener(address)
-
+def _copier(zone: Zone, name: str) -> PartWriter:
     def write(sink: BinaryIO) -> None:
-        with opener() as source:
+        with opened(zone, name) as source:
             while chunk := source.read(FRAME_BYTES):
                 sink.write(chunk)
 
     return write
+
+
+def opened(zone: Zone, name: str) -> BinaryIO:
+    """The file, open for reading; raises SourceChangedError when it is gone, a link, or no regular file."""
+    try:
+        return zone.open(name)
+    except OSError as error:
+        if isinstance(error, CreditVillageError):  # the zone, not the file
+            raise
+        raise SourceChangedError(name, f"it cannot be opened ({type(error).__name__})") from None
 
 
 def _seal_all(writers: Sequence[tuple[str, PartWriter]], temporary: Path, master: bytes) -> _Sealed:

@@ -109,6 +109,9 @@ class DeliveryRow(Base):
         ForeignKey("ledger.deliveries.delivery_id"), comment="delivery whose landed bytes were examined again"
     )
     cutoff_at: Mapped[datetime | None] = mapped_column(comment="pulls: rows changed before this instant are in it")
+    attempts: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="how often somebody began to take it in; more than one after a crash"
+    )
     claimed_at: Mapped[datetime] = mapped_column(comment="when it was claimed")
     stepped_at: Mapped[datetime] = mapped_column(comment="when its step or outcome last changed")
     finished_at: Mapped[datetime | None] = mapped_column(comment="when it got its outcome")
@@ -221,6 +224,31 @@ class ConfirmationRow(Base):
     confirmed_at: Mapped[datetime] = mapped_column(comment="when")
 
     __table_args__ = ({"schema": "ledger", "comment": "warnings that banks confirmed, as keyed tokens"},)
+
+
+class ArrivalRow(Base):
+    """A file that lies in a drop zone and is not claimed yet: what the next scan, and the claim, need to know of it."""
+
+    __tablename__ = "arrivals"
+
+    address: Mapped[str] = mapped_column(primary_key=True, comment="where it lies (fsspec address)")
+    supplier: Mapped[str] = mapped_column(index=True, comment="whose drop zone it lies in")
+    dataset: Mapped[str] = mapped_column(comment="feed whose name pattern it fits")
+    period: Mapped[str] = mapped_column(comment="month in its name, YYYY-MM")
+    name: Mapped[str] = mapped_column(comment="file name as the supplier gave it")
+    size_bytes: Mapped[int] = mapped_column(comment="size at the last look, bytes")
+    mtime_ns: Mapped[int] = mapped_column(comment="supplier's modification time at the last look, ns since 1970 UTC")
+    step: Mapped[str] = mapped_column(comment="arrived: seen once; settling: seen again, and not yet complete")
+    reason: Mapped[str] = mapped_column(comment="why it was not taken at the last look; empty if it was complete")
+    first_seen_at: Mapped[datetime] = mapped_column(comment="first look that saw it")
+    settling_at: Mapped[datetime | None] = mapped_column(comment="first look that found it still incomplete")
+    unchanged_since_at: Mapped[datetime] = mapped_column(comment="first look that saw it with this size and time")
+
+    __table_args__ = (
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        CheckConstraint(one_of("step", STEPS[:2]), name="step"),
+        {"schema": "ledger", "comment": "files in the drop zones that wait to be complete"},
+    )
 
 
 class CarriedRow(Base):

@@ -13,13 +13,16 @@ from etl.vocabulary import CreditVillageError, DataError
 __all__ = [
     "Arrival",
     "Carried",
+    "DailyLimits",
     "Delivery",
     "Grading",
     "IllegalTransitionError",
+    "LimitReachedError",
     "LockTimeoutError",
     "Release",
     "Transition",
     "UnknownDeliveryError",
+    "Waiting",
 ]
 
 
@@ -37,6 +40,14 @@ class LockTimeoutError(CreditVillageError):
 
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(f"lock {name!r} was held by somebody else for {seconds:.0f} s — wait for that run, or end it")
+
+
+class LimitReachedError(CreditVillageError):
+    """A supplier has used up what is agreed for a day; `limit` is files_per_day, bytes_per_day or findings."""
+
+    def __init__(self, supplier: str, limit: str) -> None:
+        self.supplier, self.limit = supplier, limit
+        super().__init__(f"{supplier}: {limit} is used up for today — its files wait, or raise limits.{limit}")
 
 
 class UnknownDeliveryError(DataError):
@@ -77,6 +88,7 @@ class Delivery:
     content: str | None
     details: Mapping[str, Any]
     cutoff_at: datetime | None
+    attempts: int
     claimed_at: datetime
     stepped_at: datetime
     finished_at: datetime | None
@@ -86,6 +98,35 @@ class Delivery:
     def state(self) -> str:
         """The outcome, or, while there is none, the step."""
         return self.outcome or self.step
+
+
+@dataclass(frozen=True)
+class DailyLimits:
+    """What one supplier may send from `since` until before `until` (a day of the county): files, bytes, findings."""
+
+    since: datetime
+    until: datetime
+    files_per_day: int
+    bytes_per_day: int
+    findings: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A file in a drop zone that is not claimed yet; the columns are described in `etl.ledger.models.ArrivalRow`."""
+
+    address: str
+    supplier: str
+    dataset: str
+    period: str
+    name: str
+    size_bytes: int
+    mtime_ns: int
+    step: str
+    reason: str
+    first_seen_at: datetime
+    settling_at: datetime | None
+    unchanged_since_at: datetime
 
 
 @dataclass(frozen=True)

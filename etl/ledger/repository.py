@@ -15,8 +15,10 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    cast,
     create_engine,
     delete,
     func,
@@ -34,6 +36,7 @@ from sqlalchemy.orm import Session
 
 from etl.ledger import bulk, migrations
 from etl.ledger.models import (
+    ArrivalRow,
     CarriedRow,
     DeliveryKeyRow,
     DeliveryRow,
@@ -49,13 +52,16 @@ from etl.ledger.models import (
 from etl.ledger.records import (
     Arrival,
     Carried,
+    DailyLimits,
     Delivery,
     Grading,
     IllegalTransitionError,
+    LimitReachedError,
     LockTimeoutError,
     Release,
     Transition,
     UnknownDeliveryError,
+    Waiting,
 )
 from etl.ledger.transitions import code_version, require_allowed
 from etl.vocabulary import OUTCOMES, DataError
@@ -63,17 +69,20 @@ from etl.vocabulary import OUTCOMES, DataError
 __all__ = [
     "Arrival",
     "Carried",
+    "DailyLimits",
     "Delivery",
     "Grading",
     "IllegalTransitionError",
     "Ledger",
+    "LimitReachedError",
     "LockTimeoutError",
     "Release",
     "Transition",
     "UnknownDeliveryError",
+    "Waiting",
 ]
 
-RecordT = TypeVar("RecordT", Transition, Carried, Grading, Release)
+RecordT = TypeVar("RecordT", Transition, Carried, Grading, Release, Waiting)
 LOCK_TIMEOUT_SECONDS: Final = 600.0
 LOCK_NOT_AVAILABLE: Final = "55P03"
 ANALYST: Final = "analyst"
@@ -123,23 +132,73 @@ class Ledger:
                 raise LockTimeoutError(name, timeout_seconds) from None
             yield
 
+    @contextmanager
+    def lock_if_free(self, name: str) -> Iterator[bool]:
+        """Hold the advisory lock `name` if nobody else does; says whether it is held."""
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.detach()  # closed instead of pooled, and the lock with it
+            yield bool(connection.scalar(select(func.pg_try_advisory_lock(_lock_number(name)))))
+
+    # -- before a delivery ----------------------------------------------------------------------------------------
+
+    def waiting(self) -> list[Waiting]:
+        """The files that lie in drop zones unclaimed, as the last looks saw them, in the order of their addresses."""
+        with Session(self.engine) as session:
+            return [_record(Waiting, row) for row in session.scalars(select(ArrivalRow).order_by(ArrivalRow.address))]
+
+    def remember(self, looks: Sequence[tuple[Arrival, str]], reached: Collection[str], *, now: datetime) -> None:
+        """Keep what one scan saw: (file, why it was not taken, or empty), and the addresses of the zones it reached.
+
+        A file that is no longer in a zone that was reached is forgotten.
+        """
+        before = {one.address: one for one in self.waiting()}
+        looked = {arrival.address for arrival, _ in looks}
+        gone = [address for address in before if address not in looked and address.rpartition("/")[0] in reached]
+        rows = [_look(arrival, reason, before.get(arrival.address), now) for arrival, reason in looks]
+        rows.sort(key=lambda row: str(row["address"]))  # two scans at once lock the rows in one order
+        with Session(self.engine) as session, session.begin():
+            session.execute(delete(ArrivalRow).where(ArrivalRow.address == func.any(gone)))
+            if rows:
+                look = upsert(ArrivalRow)
+                kept = {name: look.excluded[name] for name in rows[0] if name != "address"}
+                look = look.on_conflict_do_update(index_elements=[ArrivalRow.address], set_=kept)
+                session.execute(look, rows)
+
     # -- a delivery's way -----------------------------------------------------------------------------------------
 
-    def claim(self, arrival: Arrival, *, now: datetime) -> Delivery | None:
+    def claim(self, arrival: Arrival, *, now: datetime, limits: DailyLimits | None = None) -> Delivery | None:
         """Claim a file: exactly one caller gets the delivery, everybody else None.
 
         A file is known by supplier, address, size and modification time: the same bytes dropped again are a new
-        delivery (which will end as `duplicate`), the same file seen by a later scan is not.
+        delivery (which will end as `duplicate`), the same file seen by a later scan is not. Raises LimitReachedError
+        when the file would exceed the supplier's limits for the day; it then stays unclaimed.
         """
         with Session(self.engine) as session, session.begin():
+            if limits is not None:
+                _require_within(session, arrival, limits)
             _lock_series(session, arrival.supplier, arrival.dataset, arrival.period)
             row = _new_delivery(session, arrival, now)
             claimed = upsert(DeliveryRow).values(row).on_conflict_do_nothing(constraint="uq_deliveries_claim")
             delivery_id = session.scalar(claimed.returning(DeliveryRow.delivery_id))
             if delivery_id is None:
                 return None
-            _note(session, delivery_id, None, "claimed", now, "")
+            _note_claim(session, delivery_id, arrival, now)
             return _delivery(session.get_one(DeliveryRow, delivery_id))
+
+    def begin_attempt(self, delivery_id: str) -> Delivery:
+        """Count that somebody begins to take a delivery in; one that has its outcome is left as it is."""
+        with self._changing(delivery_id) as (_, row):
+            if row.outcome is None:
+                row.attempts += 1
+            return _delivery(row)
+
+    def pending_bytes(self) -> int:
+        """Bytes that are claimed and not landed yet: they will need room on the landing disk."""
+        query = select(func.coalesce(func.sum(DeliveryRow.claimed_bytes), 0)).where(
+            DeliveryRow.outcome.is_(None), DeliveryRow.landed_path.is_(None)
+        )
+        with Session(self.engine) as session:
+            return int(session.scalar(query) or 0)
 
     def already_seen(self, addresses: Collection[str] | None = None) -> set[tuple[str, int, int]]:
         """(address, size in bytes, mtime_ns) of every file claimed so far, at these addresses only if given."""
@@ -271,6 +330,10 @@ class Ledger:
         own = next((each.sequence for each in found if each.delivery_id == delivery_id), None)
         others = [each for each in found if each.delivery_id != delivery_id]
         return next((each for each in others if each.in_force or own is None or each.sequence < own), None)
+
+    def in_progress(self, suppliers: Collection[str]) -> list[Delivery]:
+        """Deliveries of these suppliers that have no outcome."""
+        return self._deliveries(DeliveryRow.outcome.is_(None), DeliveryRow.supplier == func.any(list(suppliers)))
 
     def stuck(self, before: datetime) -> list[Delivery]:
         """Deliveries without an outcome whose last step was taken before that instant."""
@@ -545,6 +608,71 @@ def _move(session: Session, row: DeliveryRow, state: str, now: datetime, cause: 
         row.outcome, row.finished_at = state, now
     else:
         row.step = state
+
+
+def _look(arrival: Arrival, reason: str, before: Waiting | None, now: datetime) -> dict[str, Any]:
+    """The row of a file that waits: its step never goes back, its rest begins anew whenever it changes."""
+    same = before is not None and (before.size_bytes, before.mtime_ns) == (arrival.size_bytes, arrival.mtime_ns)
+    settling_at = before.settling_at or (now if reason else None) if before else None
+    return {
+        "address": arrival.address,
+        "supplier": arrival.supplier,
+        "dataset": arrival.dataset,
+        "period": arrival.period,
+        "name": arrival.name,
+        "size_bytes": arrival.size_bytes,
+        "mtime_ns": arrival.mtime_ns,
+        "step": "settling" if settling_at else "arrived",
+        "reason": reason,
+        "first_seen_at": before.first_seen_at if before else now,
+        "settling_at": settling_at,
+        "unchanged_since_at": before.unchanged_since_at if before and same else now,
+    }
+
+
+def _note_claim(session: Session, delivery_id: str, arrival: Arrival, now: datetime) -> None:
+    """Note the claim, and what the file went through before it if a scan has kept it; it waits no longer."""
+    known = delete(ArrivalRow).where(ArrivalRow.address == arrival.address)
+    waited = session.execute(
+        known.returning(ArrivalRow.step, ArrivalRow.first_seen_at, ArrivalRow.settling_at, ArrivalRow.reason)
+    ).one_or_none()
+    way: list[tuple[str | None, str, datetime, str]] = []
+    if waited is not None:
+        way.append((None, "arrived", waited.first_seen_at, ""))
+    if waited is not None and waited.settling_at is not None:
+        way.append(("arrived", "settling", waited.settling_at, waited.reason))
+    way.append((waited.step if waited else None, "claimed", now, ""))
+    rows = [{"from_state": a, "to_state": b, "at": at, "cause": why} for a, b, at, why in way]
+    constants = {"delivery_id": delivery_id, "code_version": code_version()}
+    session.execute(insert(TransitionRow), [{**row, **constants} for row in rows])
+
+
+def _require_within(session: Session, arrival: Arrival, limits: DailyLimits) -> None:
+    """Raise LimitReachedError if the file is beyond what its supplier may send that day.
+
+    Until the end of the transaction nobody else claims for this supplier. A file that is larger than a whole day's
+    bytes counts as a file only: it is claimed to be refused.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(_lock_number("limits", arrival.supplier))))
+    counts = func.jsonb_each_text(DeliveryRow.counts_by_rule).table_valued("key", "value").lateral("counts")
+    found = select(func.sum(cast(counts.c.value, BigInteger))).select_from(counts).scalar_subquery()
+    fitting = DeliveryRow.claimed_bytes <= limits.bytes_per_day
+    used = select(
+        func.count(),
+        func.coalesce(func.sum(DeliveryRow.claimed_bytes).filter(fitting), 0),
+        func.coalesce(func.sum(found), 0),
+    ).where(
+        DeliveryRow.supplier == arrival.supplier,
+        DeliveryRow.claimed_at >= limits.since,
+        DeliveryRow.claimed_at < limits.until,
+    )
+    files, claimed_bytes, findings = session.execute(used).one()
+    if files >= limits.files_per_day:
+        raise LimitReachedError(arrival.supplier, "files_per_day")
+    if findings >= limits.findings:
+        raise LimitReachedError(arrival.supplier, "findings")
+    if claimed_bytes + arrival.size_bytes > limits.bytes_per_day >= arrival.size_bytes:
+        raise LimitReachedError(arrival.supplier, "bytes_per_day")
 
 
 def _new_delivery(session: Session, arrival: Arrival, now: datetime) -> dict[str, Any]:

@@ -187,7 +187,8 @@ def test_a_file_of_a_month_without_layout_is_answered(fresh: County) -> None:
     fresh.deliver("2024-02")
     good = next((fresh.settings.drop / "qinghe_rcb").glob("CLGRDK_*_2.zip"))
     shutil.copy2(good, good.with_name("CLGRDK_20231231.zip"))
-    claimed = [one for one in pipeline.scan(fresh.settings, now=NOW, quiet_seconds=0.0) if one.period == "2023-12"]
+    scanned = pipeline.scan(fresh.settings, now=NOW, quiet_seconds=0.0, closed_too=True)
+    claimed = [one for one in scanned if one.period == "2023-12"]
     [answered] = [pipeline.take_in(fresh.settings, one.delivery_id, now=NOW) for one in claimed]
     assert (answered.outcome, dict(answered.counts_by_rule)) == ("rejected", {"P109": 1})
     assert len(list((fresh.settings.outbox / "qinghe_rcb" / "2023-12").glob("*.receipt.json"))) == 1

@@ -15,9 +15,7 @@ from etl.intake.arrivals import (
     Patience,
     Scan,
     file_pattern,
-    load_observations,
     observe,
-    save_observations,
     scan,
     settled,
 )
@@ -114,6 +112,25 @@ def test_a_flagged_file_is_taken_with_its_flag_and_not_before(desk: Desk) -> Non
     found = desk.look(6)
     assert [arrival.parts for arrival in found.arrivals] == [(str(flag),)]
     assert reasons(found) == {}
+
+
+def test_the_flag_of_the_file_before_does_not_vouch_for_one_that_is_being_written_over_it(desk: Desk) -> None:
+    path = desk.put("baiyun_rcb", "农户贷款借据_202403.csv", b"new, and only ha")
+    flag = desk.put("baiyun_rcb", path.name + ".ok", b"")
+    os.utime(path, (NOW.timestamp() - 1, NOW.timestamp() - 1))
+    assert reasons(desk.look()) == {path.name: "growing"}
+    path.write_bytes(b"new, and whole")
+    assert reasons(desk.look(1)) == {path.name: "growing"}
+    flag.touch()
+    assert names(desk.look(1.5)) == [path.name]
+
+
+def test_a_flag_that_came_first_is_no_reason_to_wait_for_ever(desk: Desk) -> None:
+    path = desk.put("baiyun_rcb", "农户贷款借据_202403.csv")
+    flag = desk.put("baiyun_rcb", path.name + ".ok", b"")
+    os.utime(flag, (NOW.timestamp() - 700, NOW.timestamp() - 700))
+    assert names(desk.look()) == []
+    assert names(desk.look(1)) == [path.name]
 
 
 def test_a_flag_without_its_file_waits(desk: Desk) -> None:
@@ -214,16 +231,6 @@ def test_another_drop_folder_may_be_scanned(desk: Desk, tmp_path: Path) -> None:
     (other / "贷款台账2024-03.xlsx").write_bytes(b"x")
     desk.look(0, drop=other.parent)
     assert names(desk.look(1, drop=other.parent)) == ["贷款台账2024-03.xlsx"]
-
-
-def test_observations_survive_on_disk_and_a_damaged_file_is_no_harm(desk: Desk, tmp_path: Path) -> None:
-    desk.put("xinhe_vb", "贷款台账2024-03.xlsx")
-    place = tmp_path / "state" / "observations.json"
-    save_observations(place, desk.look().observations)
-    assert load_observations(place) == desk.last.observations
-    for content in ("{", "[]", '{"a": 1}', '{"a": {"x": 1}}'):
-        place.write_text(content)
-        assert load_observations(place) == {}
 
 
 def test_settling_is_decided_by_size_and_time() -> None:

@@ -356,7 +356,7 @@ pipeline.take_in(Settings.from_environment(), sys.argv[2], now=datetime.fromisof
 @pytest.mark.parametrize(
     "step",
     [
-        "etl.deliveries.keep",
+        "etl.deliveries.judge",
         "etl.revisions.diff_findings",
         "etl.intake.receipt.write_once",
         "etl.ledger.repository.Ledger.finish",
