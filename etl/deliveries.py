@@ -179,10 +179,16 @@ def _same_in_all_rows(strings: pa.Table) -> dict[str, str]:
 
 def check(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
     """Make `findings` with every row rule in one statement, then judge the delivery as a whole."""
+    if not strings.file_findings:
+        select = findings_select(subject.contract, subject.layout, relation="typed", context=subject.context)
+        engine.run_model("findings", select)
+    return judge(engine, subject, strings)
+
+
+def judge(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
+    """The verdict over a delivery whose `findings` the engine holds; of a file that is refused as a whole, none are."""
     if strings.file_findings:
         return _refused(subject, strings)
-    select = findings_select(subject.contract, subject.layout, relation="typed", context=subject.context)
-    engine.run_model("findings", select)
     _add_unsplit_lines(engine, strings)
     return _judged(engine, subject, strings)
 
@@ -393,7 +399,7 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         replace(strings, file_findings=[*verdict.file_findings, *_macro_findings(subject, verdict)]),
         {rule.id: rule for rule in (*subject.contract.row_rules, *subject.contract.macro_rules)},
         subject.layout,
-        key_column=_own_number(subject.contract),
+        key_column=subject.contract.own_number,
         open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
         encoding=owner.receipt_encoding,
     )
@@ -403,9 +409,3 @@ def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:
     """What is wrong with the delivery as a whole, in the words of its rules."""
     broken = [subject.contract.rule(rule) for rule in verdict.macro]
     return [FileFinding(rule.id, "", rule.says.zh, rule.says.en, rule.fix.zh) for rule in broken]
-
-
-def _own_number(contract: Contract) -> str | None:
-    """The column with the supplier's own number of a row: the one whose token is the published key."""
-    keys = set(contract.key)
-    return next((c.name for c in contract.delivered if c.token is not None and c.token.name in keys), None)

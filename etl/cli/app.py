@@ -144,6 +144,31 @@ def intake(
     return tables.exit_code(results)
 
 
+@app.command()
+def precheck(
+    files: Annotated[list[Path], typer.Argument(help="待报送的文件。 Files ready to be sent.")],
+    bank: Annotated[str, typer.Option(help="银行代码。 Bank code.")],
+    dataset: Annotated[str | None, typer.Option(help="数据集；默认由文件名判断。 Default: by the name.")] = None,
+    period: Annotated[str | None, typer.Option(help="月份 YYYY-MM；默认由文件名判断。 Default: by the name.")] = None,
+    form: Annotated[str, typer.Option("--format", help="table | json | csv")] = "table",
+    html: Annotated[Path | None, typer.Option(help="另存为网页。 Write the findings as a page, too.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """报送前自查：同一套规则，离线，不保存。有发现时返回 1。 All findings of a file before it is sent; nothing is stored."""
+    from etl.cli.precheck import precheck_files
+
+    return precheck_files(
+        Settings.from_environment(),
+        files,
+        bank,
+        dataset=dataset,
+        period=parse_period(period) if period else None,
+        form="json" if as_json else form,
+        html_path=html,
+        console=console,
+    )
+
+
 @app.command("run")
 def run_command(
     period: PeriodOption,

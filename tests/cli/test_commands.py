@@ -11,7 +11,20 @@ from etl.cli.app import run
 from etl.cli.tables import as_json_text, bar, cell, outcome_text
 from etl.vocabulary import OUTCOMES
 
-COMMANDS = ["demo", "simulate", "intake", "run", "up", "down", "backfill", "carry", "sql", "doctor", "release"]
+COMMANDS = [
+    "demo",
+    "simulate",
+    "intake",
+    "run",
+    "up",
+    "down",
+    "backfill",
+    "carry",
+    "sql",
+    "doctor",
+    "release",
+    "precheck",
+]
 
 
 @pytest.fixture(autouse=True)
