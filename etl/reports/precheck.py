@@ -204,7 +204,7 @@ def _feeding(registry: Registry, name: str, bank: str, dataset: str | None, peri
         )
         return _Feeding(_one_supplier(registry, bank), str(dataset), str(period), (note,))
     found, month, supplier = named
-    notes = ()
+    notes: tuple[Bilingual, ...] = ()
     if period is not None and period != month:
         zh, en = f"文件名中的月份是 {month}，不是 {period}", f"the name says {month}, not {period}"
         notes = (Bilingual(zh=zh, en=en),)
@@ -261,7 +261,8 @@ def _unsent(feeding: _Feeding, path: Path) -> Delivery:
         "claimed_at": never,
         "stepped_at": never,
     }
-    return Delivery(**{one.name: known.get(one.name) for one in fields(Delivery)})
+    unknown: dict[str, Any] = dict.fromkeys(one.name for one in fields(Delivery))
+    return Delivery(**{**unknown, **known})
 
 
 class _Examination:
