@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import deliveries, months
+from etl import deadlines, deliveries, months
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -22,7 +22,7 @@ from etl.intake import arrivals
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError
 from etl.intake.strings import Strings
-from etl.ledger.records import Delivery
+from etl.ledger.records import Alert, Delivery
 from etl.months import Grading, MonthInputs
 from etl.period import Period
 from etl.publish.manifest import Manifest
@@ -313,6 +313,11 @@ def carry_forward(settings: Settings, period: str, supplier: str, dataset: str, 
         mend = "see `SELECT supplier, dataset FROM ledger.deliveries` for the names in use"
         raise ConfigurationError("carry", f"{supplier}/{dataset}", f"not expected in {period}", mend)
     ws.ledger.carry_forward(period, supplier, dataset, reason, now=now)
+
+
+def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert]:
+    """Tell of due dates that were missed (each once), carry forward what is missing, keep suppliers' calendars current."""
+    return deadlines.watch(Workspace(settings), now=now)
 
 
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:

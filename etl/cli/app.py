@@ -203,6 +203,28 @@ def carry(
 
 
 @app.command()
+def calendar(
+    period: PeriodOption,
+    enforce: Annotated[
+        bool, typer.Option("--enforce", help="同巡检：告警、沿用上期、更新各行日历。 Do what the sweep does, too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """报送日历：应报、提前、按时、逾期、未报。 What is due when, and how it stands; 1 when something is late or missing."""
+    from etl import pipeline
+    from etl.cli.calendar import show_calendar
+    from etl.local.postgres import database
+
+    month = parse_period(period)
+    with database(_checked(month)) as settings:
+        now = _now()
+        if enforce:
+            for alert in pipeline.watch_deadlines(settings, now=now):
+                errors.print(escape(str(alert)), soft_wrap=True, highlight=False)
+        return show_calendar(settings, month, now=now, console=console, as_json=as_json)
+
+
+@app.command()
 def up() -> None:
     """启动数据库与 Airflow 界面并保持运行。 Start the database and Airflow with its pages, and leave them running."""
     from etl.cli.stack import start_stack

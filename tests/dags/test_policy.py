@@ -28,6 +28,7 @@ household_records  CronPartitionTimetable                  pull[delivered] → a
 housekeeping       CronTriggerTimetable                    announce[month_ready] → ·
 housekeeping       CronTriggerTimetable                    hand_on_again → ·
 housekeeping       CronTriggerTimetable                    look_for_stuck → hand_on_again
+housekeeping       CronTriggerTimetable                    watch_deadlines → announce
 intake             CronTriggerTimetable                    hand_on → ·
 intake             CronTriggerTimetable                    scan[delivered] → hand_on
 mediation_logs     CronPartitionTimetable                  announce[month_ready] → ·

@@ -22,7 +22,7 @@ def test_migrating_twice_and_at_once_is_harmless(empty_database_url: str) -> Non
         list(pool.map(Ledger.migrate, ledgers))
     ledgers[0].migrate()
     with ledgers[0].engine.connect() as connection:
-        assert connection.scalars(sa.text("SELECT version_num FROM ledger.alembic_version")).all() == ["0001"]
+        assert connection.scalars(sa.text("SELECT version_num FROM ledger.alembic_version")).all() == ["0007"]
     for ledger in ledgers:
         ledger.close()
 
