@@ -160,8 +160,11 @@ def test_what_is_missing_is_carried_forward_if_there_is_something_to_carry(
 
 def test_months_that_are_closed_are_left_alone(settings: Settings, deliver: Deliver, ledger: Ledger) -> None:
     deliver("qinghe_rcb", "loans", "2024-02", at(3, 5))
-    in_august = {one[0] for one in told(settings, at(8, 20)) if one[1] == "qinghe_rcb"}
-    assert in_august == {"2024-05", "2024-06", "2024-07"}
+    path = settings.config[0] / "banks/xinhe_vb.yml"
+    path.write_text(path.read_text(encoding="utf-8").replace("open_periods: 3", "open_periods: 1"), encoding="utf-8")
+    in_august = told(settings, at(8, 20))
+    assert {one[0] for one in in_august if one[1] == "qinghe_rcb"} == {"2024-05", "2024-06", "2024-07"}
+    assert {one[0] for one in in_august if one[1] == "xinhe_vb"} == {"2024-07"}
     assert ledger.carried("2024-03") == ledger.carried("2024-04") == []
     assert [one.dataset for one in ledger.carried("2024-05")] == ["loans"]
 
