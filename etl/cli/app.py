@@ -169,6 +169,24 @@ def precheck(
     )
 
 
+@app.command()
+def pack(
+    bank: Annotated[str, typer.Argument(help="银行代码。 Bank code.")],
+    out: Annotated[Path, typer.Option(help="输出文件夹（须为空）。 A new or empty folder.")],
+    period: Annotated[
+        str | None, typer.Option(help="样例所属月份，默认上月。 Month of the samples; default: the last.")
+    ] = None,
+) -> None:
+    """生成一家银行的报送说明包：字段、模板、代码、规则、样例、日期。 The contract pack of one bank."""
+    from etl.reports.pack import write_pack
+    from etl.workspace import Workspace
+
+    now = _now()
+    month = Period.parse(parse_period(period)) if period else Period(now.year, now.month).previous()
+    files = write_pack(Workspace(Settings.from_environment()), bank, month, out)
+    console.print(f"{bank} {month}: {len(files)} 个文件已写入 files written to {out}")
+
+
 @app.command("run")
 def run_command(
     period: PeriodOption,

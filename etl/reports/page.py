@@ -32,7 +32,7 @@ td code { white-space: nowrap; }
 nav ul { padding-left: 1.2rem; margin: .3rem 0; }
 footer { margin-top: 2.5rem; color: var(--soft); border-top: 1px solid var(--line); padding-top: .6rem; }
 @media (max-width: 40rem) { body { padding: 1rem .75rem; font-size: 14px; } .facts { grid-template-columns: 1fr; gap: 0; }
-  .facts dd { margin-bottom: .5rem; } h1 { font-size: 1.25rem; } }
+  .facts dd { margin-bottom: .5rem; } h1 { font-size: 1.25rem; } td { min-width: 6rem; } td:first-child { min-width: 3rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } .scroll { overflow: visible; border: 0; } }
 """
 
@@ -51,6 +51,11 @@ def both(zh: str, en: str) -> Markup:
 def code(text: str) -> Markup:
     """A name or value as it is written; nothing for nothing."""
     return Markup(f"<code>{escape(text)}</code>" if text else "")
+
+
+def link(target: str, text: str) -> Markup:
+    """A link within the page."""
+    return Markup(f'<a href="{escape(target)}">{escape(text)}</a>')
 
 
 def html(value: object) -> str:

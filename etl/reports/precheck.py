@@ -144,11 +144,11 @@ def precheck(
     if not path.is_file():
         raise ConfigurationError(path, "", "no such file", "give the path of a file that is ready to be sent")
     feeding = _feeding(ws.registry, path.name, bank, dataset, period)
-    unsent = _unsent(feeding, path)
+    delivery = unsent(feeding.supplier, feeding.dataset, feeding.period, path.name)
     try:
-        subject = deliveries.subject_of(ws, unsent)
+        subject = deliveries.subject_of(ws, delivery)
     except LookupError:
-        subject, refused = deliveries.subject_of(ws, unsent, any_layout=True), deliveries.no_layout(unsent)
+        subject, refused = deliveries.subject_of(ws, delivery, any_layout=True), deliveries.no_layout(delivery)
         strings = replace(deliveries.no_strings(subject), file_findings=list(refused.file_findings))
         return _answer(ws, path, feeding, subject, refused, _shown(subject, strings, _NO_FINDINGS), None)
     # One thread checks while another reads: at this size DuckDB's own threads cost more than they give.
@@ -244,16 +244,16 @@ def _by_name(feeds: Mapping[str, Feed], name: str) -> tuple[str, str, str | None
     return None
 
 
-def _unsent(feeding: _Feeding, path: Path) -> Delivery:
-    """The delivery this file would become, as far as that is known before it is sent."""
+def unsent(supplier: str, dataset: str, period: str, name: str) -> Delivery:
+    """The delivery a file would become, as far as that is known before it is sent."""
     never = datetime.fromtimestamp(0, UTC)
     known: dict[str, Any] = {
         "delivery_id": "precheck",
-        "supplier": feeding.supplier,
-        "dataset": feeding.dataset,
-        "period": feeding.period,
-        "name": path.name,
-        "address": str(path),
+        "supplier": supplier,
+        "dataset": dataset,
+        "period": period,
+        "name": name,
+        "address": name,
         "parts": (),
         "not_checked": (),
         "counts_by_rule": {},
