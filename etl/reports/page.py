@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
+_WIDE: Final = 5
 _STYLE: Final = """
 :root { color-scheme: light; --ink: #1b1f24; --soft: #5a6472; --line: #d9dee5; --head: #f2f5f8; --accent: #0b5d4b; }
 * { box-sizing: border-box; }
@@ -32,7 +33,7 @@ td code { white-space: nowrap; }
 nav ul { padding-left: 1.2rem; margin: .3rem 0; }
 footer { margin-top: 2.5rem; color: var(--soft); border-top: 1px solid var(--line); padding-top: .6rem; }
 @media (max-width: 40rem) { body { padding: 1rem .75rem; font-size: 14px; } .facts { grid-template-columns: 1fr; gap: 0; }
-  .facts dd { margin-bottom: .5rem; } h1 { font-size: 1.25rem; } td { min-width: 6rem; } td:first-child { min-width: 3rem; } }
+  .facts dd { margin-bottom: .5rem; } h1 { font-size: 1.25rem; } .wide { min-width: 60rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } .scroll { overflow: visible; border: 0; } }
 """
 
