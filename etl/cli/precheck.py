@@ -153,7 +153,10 @@ def _page_parts(one: Prechecked) -> list[page.Markup]:
             ]
         ),
         page.heading(3, "按规则汇总", "findings by rule"),
-        page.table(["规则", "处理", "次数", "行", "字段", "说明与改法"], _rows_by_rule(one)),
+        page.table(
+            ["规则", "处理", "次数", "行", "字段", "说明与改法"],
+            [[*row[:-1], page.both(*str(row[-1]).split("\n"))] for row in _rows_by_rule(one)],
+        ),
         page.heading(3, f"明细（每条规则最多 {SHOWN_PER_RULE} 行）", f"at most {SHOWN_PER_RULE} rows a rule"),
         page.table(header, rows),
         page.heading(3, "未能检查", "not checked here"),

@@ -80,7 +80,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
     """A table that scrolls sideways by itself on a narrow screen."""
     head = "".join(f"<th>{html(cell)}</th>" for cell in header)
     body = "\n".join("<tr>" + "".join(f"<td>{html(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return Markup(f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>')
+    kind = ' class="wide"' if len(header) > _WIDE else ""
+    head = f"<thead><tr>{head}</tr></thead>"
+    return Markup(f'<div class="scroll"><table{kind}>{head}\n<tbody>\n{body}\n</tbody></table></div>')
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
