@@ -185,12 +185,16 @@ def check(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
     return judge(engine, subject, strings)
 
 
-def judge(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
-    """The verdict over a delivery whose `findings` the engine holds; of a file that is refused as a whole, none are."""
+def judge(engine: DuckEngine, subject: Subject, strings: Strings, *, with_findings: bool = True) -> Verdict:
+    """The verdict over a delivery whose `findings` the engine holds; of a file that is refused as a whole, none are.
+
+    `with_findings` says whether the verdict carries them along, one row each.
+    """
     if strings.file_findings:
         return _refused(subject, strings)
     _add_unsplit_lines(engine, strings)
-    return _judged(engine, subject, strings)
+    verdict = _judged(engine, subject, strings)
+    return replace(verdict, findings=_findings_table(engine, subject)) if with_findings else verdict
 
 
 def _refused(subject: Subject, strings: Strings) -> Verdict:
@@ -247,7 +251,6 @@ def _judged(engine: DuckEngine, subject: Subject, strings: Strings) -> Verdict:
         shadow_counts=shadow,
         not_checked=unchecked_rules(subject.contract, subject.layout),
         macro=dict(macro),
-        findings=_findings_table(engine, subject),
     )
 
 

@@ -344,7 +344,7 @@ class _Examination:
         empty = strings_schema(self._subject.layout).empty_table()
         bad_lines = [] if readout.file_findings else readout.row_findings
         strings = Strings(empty, rows_read, readout.file_findings, bad_lines, readout.column_no)
-        return deliveries.judge(self._engine, self._subject, strings)
+        return deliveries.judge(self._engine, self._subject, strings, with_findings=False)
 
     def _find_repeated(self) -> None:
         made = self._engine.fetch("SELECT 1 FROM information_schema.tables WHERE table_name = 'unique_cells'")

@@ -14,12 +14,16 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from etl import pipeline
 from etl.cli.app import run
+from etl.contract.predicates import accepted_columns
+from etl.engine.duck import DuckEngine
+from etl.engine.models import wrap
 from etl.ledger.repository import Ledger
 from etl.period import Period
 from etl.reports.precheck import precheck
@@ -51,6 +55,7 @@ def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDITVILLAGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CREDITVILLAGE_CONFIG", str(HERE / "config"))
     monkeypatch.setenv("CREDITVILLAGE_EXPECTATIONS", str(HERE / "expectations"))
+    monkeypatch.setenv("CREDITVILLAGE_SQL", str(HERE / "sql"))
 
 
 @pytest.fixture
@@ -100,9 +105,24 @@ def test_it_is_taken_in(dropped: Path, database_url: str, ledger: Ledger) -> Non
         ("2022-06-15", "800.00", "0.00", "settled"),
         ("2023-01-10", "5000.00", "5200.00", "in_arrears"),
     ]
-    columns = {name for name, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM '{accepted}'").fetchall()}
-    assert {"union_note_key", "union_member_key"} < columns
-    assert not {"union_note_no", "union_member_no"} & columns
+    published = published_rows(ws, accepted)
+    assert [(row["union_note_key"] is None, row["period"], row["union_state"]) for row in published] == [
+        (False, "2024-02", "running"),
+        (False, "2024-02", "settled"),
+        (False, "2024-02", "in_arrears"),
+    ]
+    assert not {"union_note_no", "union_member_no"} & set(published[0])
+
+
+def published_rows(ws: Workspace, accepted: Path) -> list[dict[str, Any]]:
+    """What the overlay's own model makes of the accepted rows, in the shape of its contract."""
+    model, contract = ws.models["core_union_notes"], ws.contract_of("union_notes")
+    with DuckEngine(threads=1) as engine:
+        engine.register_parquet("accepted_union_notes", [accepted], accepted_columns(contract))
+        engine.run_model(model.name, wrap(model, contract, in_order=False), {"period": "2024-02"})
+        rows: list[dict[str, Any]] = engine.con.sql("SELECT * FROM core_union_notes").to_arrow_table().to_pylist()
+    order = {"running": 0, "settled": 1, "in_arrears": 2}
+    return sorted(rows, key=lambda row: order[row["union_state"]])
 
 
 def test_it_is_due_like_any_other(dropped: Path, database_url: str, ledger: Ledger) -> None:
