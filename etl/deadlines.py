@@ -110,14 +110,18 @@ class Timetable:
     def open_months(self) -> Iterator[Period]:
         """Ended months that are still open to some supplier; oldest first."""
         longest = max([OPEN_PERIODS, *(bank.open_periods for bank in self.ws.registry.banks.values())])
-        first = max(self.ws.registry.county.first_period, self.this_month.shift(-longest))
+        first = max(self.ws.registry.county.first_period, self._first_open(longest))
         yield from Period.range(first, self.this_month.previous())
 
     def is_open(self, appointment: Appointment) -> bool:
         """Whether the month is one for which this supplier may still deliver by itself."""
         owner = self.owner(appointment.expected)
         months = owner.open_periods if isinstance(owner, Supplier) else OPEN_PERIODS
-        return appointment.period >= self.this_month.shift(-months)
+        return appointment.period >= self._first_open(months)
+
+    def _first_open(self, months: int) -> Period:
+        """The first of so many months up to the present one; the last ended month is always looked at."""
+        return self.this_month.shift(-max(months - 1, 1))
 
 
 def watch(ws: Workspace, *, now: datetime) -> list[Alert]:
