@@ -402,7 +402,7 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         replace(strings, file_findings=[*verdict.file_findings, *_macro_findings(subject, verdict)]),
         {rule.id: rule for rule in (*subject.contract.row_rules, *subject.contract.macro_rules)},
         subject.layout,
-        key_column=subject.contract.own_number,
+        key_column=_own_number(subject.contract),
         open_columns=[column.name for column in subject.contract.delivered if column.privacy == "open"],
         encoding=owner.receipt_encoding,
     )
@@ -412,3 +412,8 @@ def _macro_findings(subject: Subject, verdict: Verdict) -> list[FileFinding]:
     """What is wrong with the delivery as a whole, in the words of its rules."""
     broken = [subject.contract.rule(rule) for rule in verdict.macro]
     return [FileFinding(rule.id, "", rule.says.zh, rule.says.en, rule.fix.zh) for rule in broken]
+
+
+def _own_number(contract: Contract) -> str | None:
+    """The column with the supplier's own number of a row: the one whose token is the published key."""
+    return contract.own_number
