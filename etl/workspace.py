@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from etl.contract.model import Contract, Contracts, load_contracts
 from etl.contract.predicates import Context
@@ -12,12 +13,14 @@ from etl.engine.duck import DuckEngine
 from etl.engine.models import Model, load_models
 from etl.grading.plan import grading_plan
 from etl.grading.policy import load_policies
-from etl.ledger.repository import Ledger
 from etl.period import Period
 from etl.registry import Feed, Registry, Source, Supplier, load_registry, overlay_file
 from etl.settings import Settings
 from etl.tokens import TokenKey
 from etl.vocabulary import ConfigurationError
+
+if TYPE_CHECKING:
+    from etl.ledger.repository import Ledger
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Workspace:
 
     @cached_property
     def ledger(self) -> Ledger:
+        from etl.ledger.repository import Ledger  # a bank's pre-check has no database and need not load its driver
+
         if not self.settings.warehouse_url:
             raise ConfigurationError(
                 "$CREDITVILLAGE_WAREHOUSE_URL",

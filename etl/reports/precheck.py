@@ -18,8 +18,7 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 
 from etl import deliveries
-from etl.contract.casts import blank_free_columns, cast_select
-from etl.contract.language import VALID, quote
+from etl.contract.language import quote
 from etl.contract.model import Contract, Rule
 from etl.contract.predicates import findings_select
 from etl.deliveries import Subject, Verdict
@@ -269,12 +268,11 @@ class _Examination:
     """One file on its way through the rules, chunk by chunk."""
 
     def __init__(self, ws: Workspace, engine: DuckEngine, subject: Subject, per_rule: int | None) -> None:
-        self._engine, self._subject, self._codes, self._per_rule = engine, subject, ws.registry.codes, per_rule
+        self._ws, self._engine, self._subject, self._per_rule = ws, engine, subject, per_rule
         rules = subject.contract.rules
         of_rows = replace(subject.contract, rules=tuple(rule for rule in rules if rule.kind != "unique"))
         self._over_all = replace(subject.contract, rules=tuple(rule for rule in rules if rule.kind == "unique"))
         self._row_rules_sql = findings_select(of_rows, subject.layout, relation="typed", context=subject.context)
-        self._needed = ", ".join(("_member", "_row", "_line", *map(quote, _cells_of_rules(subject.contract))))
         self._limit = _findings_limit(ws.registry, subject)
         self._pieces: list[pa.Table] = []
         self._counts: dict[str, int] = {}
@@ -300,10 +298,7 @@ class _Examination:
 
     def _take(self, chunk: pa.Table) -> None:
         engine, self._rows = self._engine, self._rows + len(chunk)
-        engine.register_arrow("strings", chunk)
-        blank_free = blank_free_columns(chunk)
-        select = cast_select(self._subject.contract, self._subject.layout, self._codes, blank_free=blank_free)
-        engine.run_model("typed", f"SELECT {self._needed} FROM ({select})")
+        deliveries.cast(engine, self._ws, self._subject, Strings(chunk, len(chunk), [], [], {}))
         engine.run_model("fresh", self._row_rules_sql)
         engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM fresh")
         self._keep_shown(chunk)
@@ -441,14 +436,6 @@ def _chunks(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa
             held, rows = [], 0
     if rows:
         yield pa.Table.from_batches(held, schema)
-
-
-def _cells_of_rules(contract: Contract) -> list[str]:
-    """The columns of TYPED that row rules read; the others need not be made."""
-    read = {name for rule in contract.row_rules for name in rule.columns}
-    columns = [column for column in contract.delivered if column.name in read]
-    valid = [column.name + VALID for column in columns if column.is_validated]
-    return list(dict.fromkeys([name for column in columns for name in (column.name, column.raw_name)] + valid))
 
 
 def _ahead(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
