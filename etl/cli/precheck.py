@@ -41,6 +41,8 @@ def precheck_files(
     """
     if form not in FORMATS:
         raise ConfigurationError("--format", form, "no such format", f"use one of {', '.join(FORMATS)}")
+    if html_path is not None and not html_path.resolve().parent.is_dir():
+        raise ConfigurationError("--html", str(html_path), "no such folder", "name a file in a folder that is there")
     ws = Workspace(settings)
     per_rule = None if form == "csv" else SHOWN_PER_RULE
     done = [precheck(ws, file, bank, dataset=dataset, period=period, per_rule=per_rule) for file in files]

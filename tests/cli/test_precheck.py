@@ -180,6 +180,7 @@ def document(path: Path, bank: str, capfd: pytest.CaptureFixture[str]) -> dict[s
         ("x.csv", ["--bank", "baiyun_rcb", "--dataset", "loans", "--period", "2024-3"], "YYYY-MM"),
         ("农户贷款借据_202413.csv", ["--bank", "baiyun_rcb"], "is no month"),
         ("x.csv", ["--bank", "baiyun_rcb", "--format", "xml"], "no such format"),
+        ("x.csv", ["--bank", "baiyun_rcb", "--html", "nowhere/x.html"], "no such folder"),
         ("x.csv", [], "--bank"),
     ],
 )
