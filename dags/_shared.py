@@ -53,6 +53,12 @@ def report_failure(context: Context) -> None:
     )
 
 
+def alert(breaches: Iterable[object]) -> None:
+    """One line each for whoever watches the log."""
+    for breach in breaches:
+        logging.getLogger("creditvillage.alerts").warning("%s", breach)
+
+
 class RetryConnections(RetryPolicy):  # type: ignore[misc]
     """A connection may come back; what is wrong with data, configuration or code stays wrong.
 

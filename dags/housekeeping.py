@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from _shared import DEFAULTS, DELIVERED, NOW_PARAM, TIMEZONE, announce, batches, now, report, settings
+from _shared import DEFAULTS, DELIVERED, NOW_PARAM, TIMEZONE, alert, announce, batches, now, report, settings
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 DOC = """
 ### housekeeping: the sweep
-每十五分钟巡检：已齐备而未评级的月份重新发出请求；已认领而未处理的报送重新交接。
+每十五分钟巡检：已齐备而未评级的月份重新发出请求；已认领而未处理的报送重新交接；到期未到的报送告警一次并沿用上期，更新各行报送日历。
 
 Completeness is in our ledger, so an asset event that was lost or deleted, or a hand-over that never happened, costs a
-quarter of an hour and nothing else. A delivery whose `submissions` run *failed* or died is tried again here, ever more
-seldom; after the fifth attempt it expires, with a receipt, as does a file that lay incomplete for three days.
+quarter of an hour and nothing else. A due date that is missed is told once (log `creditvillage.alerts`, table
+`ledger.alerts`) and what is missing is carried forward; a file that comes after all takes its place. A delivery whose
+`submissions` run *failed* or died is tried again here, ever more seldom; after the fifth attempt it expires, with a
+receipt, as does a file that lay incomplete for three days.
 
 **Clear or re-run?** Either is harmless.
 """
@@ -49,7 +51,14 @@ def housekeeping() -> None:
 
         return report(pipeline.watchdog(settings(), now=now()))
 
-    bring_to_an_end() >> announce(again=True)
+    @task
+    def watch_deadlines() -> None:
+        """Tell of missed due dates, once each; months that do without a delivery may be complete now."""
+        from etl import pipeline
+
+        alert(pipeline.watch_deadlines(settings(), now=now()))
+
+    bring_to_an_end() >> watch_deadlines() >> announce(again=True)
 
 
 housekeeping()

@@ -33,7 +33,6 @@ from etl.intake.forensics import Case, diagnose
 from etl.intake.reader import Reading, open_delivery
 from etl.intake.receipt import KNOWN, Answer, Receipt, ReceiptRule, write_receipts
 from etl.intake.receipt_words import Facing
-from etl.intake.revision import own_number
 from etl.intake.strings import Strings, strings_schema
 from etl.ledger.records import Delivery
 from etl.period import Period
@@ -210,8 +209,18 @@ def _counted(rules: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def judge(engine: DuckEngine, subject: Subject, strings: Strings, shadow_counts: Mapping[str, int]) -> Verdict:
-    """The verdict over a delivery whose `findings` are all found; those of shadow rules are only counted."""
+def judge(
+    engine: DuckEngine,
+    subject: Subject,
+    strings: Strings,
+    shadow_counts: Mapping[str, int],
+    *,
+    with_findings: bool = True,
+) -> Verdict:
+    """The verdict over a delivery whose `findings` are all found; those of shadow rules are only counted.
+
+    `with_findings` says whether the verdict carries them along, one row each.
+    """
     actions = {rule.id: rule.action for rule in subject.contract.row_rules}
     counts = dict(engine.fetch("SELECT rule, count(*) FROM findings GROUP BY rule ORDER BY rule"))
     rejecting = [rule for rule in counts if actions.get(rule, "reject_row") == "reject_row"]
@@ -243,7 +252,7 @@ def judge(engine: DuckEngine, subject: Subject, strings: Strings, shadow_counts:
         not_checked=unchecked_rules(subject.contract, subject.layout, subject.context),
         file_findings=too_many,
         macro=dict(macro),
-        findings=_findings_table(engine, subject),
+        findings=_findings_table(engine, subject) if with_findings else None,
         **_mended(engine, subject, strings),
     )
 
@@ -417,7 +426,7 @@ def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) 
         replace(strings, file_findings=[*verdict.file_findings, *_macro_findings(subject, verdict)]),
         _told_rules(ws, subject),
         subject.layout,
-        key_column=own_number(subject.contract),
+        key_column=subject.contract.own_number,
         open_columns=_quotable_columns(subject, verdict),
         encoding=owner.receipt_encoding,
         signing_key=ws.signing_key,

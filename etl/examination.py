@@ -78,7 +78,7 @@ def examine(
 
 def _numbered(reading: Reading) -> Generator[tuple[pa.Table, bool], None, None]:
     """Every piece, and whether it is the whole delivery; one empty piece when there is no row."""
-    with closing(_ahead(reading.pieces(PIECE_ROWS))) as pieces:
+    with closing(ahead(reading.pieces(PIECE_ROWS))) as pieces:
         first, second = next(pieces, None), next(pieces, None)
         yield strings_schema(reading.layout).empty_table() if first is None else first, second is None
         if second is not None:
@@ -86,7 +86,7 @@ def _numbered(reading: Reading) -> Generator[tuple[pa.Table, bool], None, None]:
             yield from ((piece, False) for piece in pieces)
 
 
-def _ahead(pieces: Iterator[pa.Table]) -> Generator[pa.Table, None, None]:
+def ahead(pieces: Iterator[pa.Table]) -> Generator[pa.Table, None, None]:
     """The same pieces, each read by another thread while the one before is worked on."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, pieces, None)
@@ -120,7 +120,7 @@ def _whole(subject: Subject, pieces: Iterable[pa.Table]) -> pa.Table:
 
 
 @dataclass
-class _Caster:
+class Caster:
     """Turns pieces of strings into `typed` in the engine."""
 
     engine: DuckEngine
@@ -175,11 +175,18 @@ def _same_in_all_rows(piece: pa.Table) -> dict[str, str]:
 
 def typed_pieces(engine: DuckEngine, ws: Workspace, subject: Subject) -> Iterator[int]:
     """Make `typed` of one piece after the other of a landed delivery; gives the number of the piece, from 0."""
-    caster = _Caster(engine, ws, subject)
+    caster = Caster(engine, ws, subject)
     with deliveries.reading(ws, subject) as reading, closing(_numbered(reading)) as pieces:
         for number, (piece, _) in enumerate(pieces):
             caster.cast(piece)
             yield number
+
+
+def add_unsplit(engine: DuckEngine, strings: Strings) -> None:
+    """Add to `findings` the lines that could not be split: they have no cells, and count as rejected rows all the same."""
+    if strings.row_findings:
+        engine.register_arrow("unsplit", row_findings_table(strings.row_findings))
+        engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM unsplit")
 
 
 def keep_digests(ws: Workspace, delivery: Delivery) -> Path:
@@ -226,7 +233,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         self._unique = [rule for rule in self._rules if rule.kind == "unique"]
-        self._caster = _Caster(self.engine, self.ws, self.subject)
+        self._caster = Caster(self.engine, self.ws, self.subject)
         make_empty(self.engine, "findings", _FINDINGS)
         make_empty(self.engine, "rejected_rows", rejected_columns(self.subject.contract))
 
@@ -356,14 +363,12 @@ class _Work:
     # -- the whole --------------------------------------------------------------------------------------------------
 
     def finish(self, strings: Strings) -> None:
-        """Find what only the whole delivery shows; lines that could not be split count as rejected rows all the same."""
+        """Find what only the whole delivery shows, and hear the second opinion out."""
         if not self._is_whole:
             self._find_repeated()
         if self.now is not None:
             self._compare()
-        if strings.row_findings:
-            self.engine.register_arrow("unsplit", row_findings_table(strings.row_findings))
-            self.engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM unsplit")
+        add_unsplit(self.engine, strings)
 
     def _find_repeated(self) -> None:
         """Cells that stand twice in the delivery; rows that only this shows were taken for accepted before."""

@@ -14,7 +14,6 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -34,7 +33,7 @@ from etl.engine.models import Model, order, wrap
 from etl.examination import keep_digests
 from etl.grading.plan import Statement, grading_plan
 from etl.grading.policy import Policies, load_policies
-from etl.intake.calendar import WorkCalendar, load_calendar, punctuality
+from etl.intake.calendar import WorkCalendar, arrived_at, load_calendar, punctuality
 from etl.ledger.records import Delivery
 from etl.ledger.records import Grading as Graded
 from etl.period import Period
@@ -110,6 +109,7 @@ class MonthInputs:
             "deliveries": self.scored_deliveries,
             "in_force": [(d.supplier, d.dataset, d.sha256, d.ruleset) for d in self.in_force],
             "carried": sorted(self.carried),
+            "due_known": [self.is_due_known(entry) for entry in self.expected],
             "policies": [hashlib.md5(path.read_bytes()).hexdigest() for path in self.policies.files.values()],
             "models": [(model.name, model.sql) for model in self.ws.models.values()],
             "columns": {
@@ -155,10 +155,14 @@ class MonthInputs:
             owner = self.ws.registry.owner(delivery.supplier, delivery.dataset)
         except ConfigurationError:
             return None  # a supplier that has left since; its past months stay as they are
-        zone = self.ws.registry.county.timezone
-        arrived_at = datetime.fromtimestamp(delivery.mtime_ns / 1e9, ZoneInfo(zone))
-        said = punctuality(arrived_at, self._calendar.due(self.period, owner.due, zone), self.period)
+        due = self._calendar.due(self.period, owner.due, self.ws.registry.county.timezone)
+        said = punctuality(arrived_at(delivery.mtime_ns, delivery.claimed_at), due, self.period)
         return None if said == "unknown" else said != "late"
+
+    def is_due_known(self, entry: Expected) -> bool:
+        """Whether the calendar says when an expected delivery is due."""
+        owner = self.ws.registry.owner(entry.supplier, entry.dataset)
+        return self._calendar.due(self.period, owner.due, self.ws.registry.county.timezone).state == "known"
 
     @cached_property
     def _calendar(self) -> WorkCalendar:
@@ -310,6 +314,8 @@ def _expected_inputs(inputs: MonthInputs) -> pa.Table:
             "supplier": pa.array([entry.supplier for entry in inputs.expected], pa.string()),
             "dataset": pa.array([entry.dataset for entry in inputs.expected], pa.string()),
             "state": pa.array(states, pa.string()),
+            "kind": pa.array([entry.kind for entry in inputs.expected], pa.string()),
+            "is_due_known": pa.array([inputs.is_due_known(entry) for entry in inputs.expected], pa.bool_()),
         }
     )
 

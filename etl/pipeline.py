@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, deliveries, examination, months, requalified, revisions
+from etl import across, admission, deadlines, deliveries, examination, months, requalified, revisions
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
-from etl.ledger.records import Delivery
+from etl.ledger.records import Alert, Delivery
 from etl.months import Grading, MonthInputs
 from etl.period import Period
 from etl.publish.manifest import Manifest
@@ -384,6 +384,11 @@ def carry_forward(settings: Settings, period: str, supplier: str, dataset: str, 
         mend = "see `SELECT supplier, dataset FROM ledger.deliveries` for the names in use"
         raise ConfigurationError("carry", f"{supplier}/{dataset}", f"not expected in {period}", mend)
     ws.ledger.carry_forward(period, supplier, dataset, reason, now=now)
+
+
+def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert]:
+    """Tell of due dates that were missed (each once), carry forward what is missing, keep suppliers' calendars current."""
+    return deadlines.watch(Workspace(settings), now=now)
 
 
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:

@@ -28,6 +28,10 @@ OUTCOME_LABELS: Final = {
     "unreadable": {"zh": "无法读取", "en": "unreadable"},
     "expired": {"zh": "超期未完成", "en": "expired"},
 }
+BREACH_LABELS: Final = {
+    "missing": {"zh": "逾期未收到", "en": "missing"},
+    "late": {"zh": "逾期收到", "en": "late"},
+}
 
 
 class CreditVillageError(Exception):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -20,12 +21,14 @@ from etl.grading.policy import load_policies
 from etl.intake.calendar import WorkCalendar, load_calendar
 from etl.intake.drops import Drops
 from etl.intake.signing import SigningKey
-from etl.ledger.repository import Ledger
 from etl.period import Period
 from etl.registry import Feed, Registry, Source, Supplier, load_registry, overlay_file
 from etl.settings import Settings
 from etl.tokens import TokenKey
 from etl.vocabulary import ConfigurationError
+
+if TYPE_CHECKING:
+    from etl.ledger.repository import Ledger
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Workspace:
 
     @cached_property
     def ledger(self) -> Ledger:
+        from etl.ledger.repository import Ledger  # a bank's pre-check has no database and need not load its driver
+
         if not self.settings.warehouse_url:
             raise ConfigurationError(
                 "$CREDITVILLAGE_WAREHOUSE_URL",

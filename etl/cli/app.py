@@ -147,6 +147,49 @@ def intake(
     return tables.exit_code(results)
 
 
+@app.command()
+def precheck(
+    files: Annotated[list[Path], typer.Argument(help="待报送的文件。 Files ready to be sent.")],
+    bank: Annotated[str, typer.Option(help="银行代码。 Bank code.")],
+    dataset: Annotated[str | None, typer.Option(help="数据集；默认由文件名判断。 Default: by the name.")] = None,
+    period: Annotated[str | None, typer.Option(help="月份 YYYY-MM；默认由文件名判断。 Default: by the name.")] = None,
+    form: Annotated[str, typer.Option("--format", help="table | json | csv")] = "table",
+    html: Annotated[Path | None, typer.Option(help="另存为网页。 Write the findings as a page, too.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """报送前自查：同一套规则，离线，不保存。有发现时返回 1。 All findings of a file before it is sent; nothing is stored."""
+    from etl.cli.precheck import precheck_files
+
+    return precheck_files(
+        Settings.from_environment(),
+        files,
+        bank,
+        dataset=dataset,
+        period=parse_period(period) if period else None,
+        form="json" if as_json else form,
+        html_path=html,
+        console=console,
+    )
+
+
+@app.command()
+def pack(
+    bank: Annotated[str, typer.Argument(help="银行代码。 Bank code.")],
+    out: Annotated[Path, typer.Option(help="输出文件夹（须为空）。 A new or empty folder.")],
+    period: Annotated[
+        str | None, typer.Option(help="样例所属月份，默认上月。 Month of the samples; default: the last.")
+    ] = None,
+) -> None:
+    """生成一家银行的报送说明包：字段、模板、代码、规则、样例、日期。 The contract pack of one bank."""
+    from etl.reports.pack import write_pack
+    from etl.workspace import Workspace
+
+    now = _now()
+    month = Period.parse(parse_period(period)) if period else Period(now.year, now.month).previous()
+    files = write_pack(Workspace(Settings.from_environment()), bank, month, out)
+    console.print(f"{bank} {month}: {len(files)} 个文件已写入 files written to {out}")
+
+
 @app.command("run")
 def run_command(
     period: PeriodOption,
@@ -247,6 +290,28 @@ def verify(
     from etl.cli.verify import verify_one
 
     verify_one(receipt, raw, key, console)
+
+
+@app.command()
+def calendar(
+    period: PeriodOption,
+    enforce: Annotated[
+        bool, typer.Option("--enforce", help="同巡检：告警、沿用上期、更新各行日历。 Do what the sweep does, too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """报送日历：应报、提前、按时、逾期、未报。 What is due when, and how it stands; 1 when something is late or missing."""
+    from etl import pipeline
+    from etl.cli.calendar import show_calendar
+    from etl.local.postgres import database
+
+    month = parse_period(period)
+    with database(_checked(month)) as settings:
+        now = _now()
+        if enforce:
+            for alert in pipeline.watch_deadlines(settings, now=now):
+                errors.print(escape(str(alert)), soft_wrap=True, highlight=False)
+        return show_calendar(settings, month, now=now, console=console, as_json=as_json)
 
 
 @app.command()

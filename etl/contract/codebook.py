@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from etl.contract.across import AcrossRule
-from etl.contract.model import Column, Contract, Contracts, Rule
-from etl.registry import CodeLists
+from etl.contract.model import Column, Contract, Contracts, Rule, load_contracts
+from etl.registry import CodeLists, load_registry
+from etl.settings import PROJECT_ROOT
 
 HEADER = (
     "kind", "table", "column", "id", "family", "action", "type", "unit", "privacy", "condition",
@@ -120,3 +122,17 @@ def _code_rows(name: str, codes: CodeLists) -> Iterator[dict[str, str]]:
     for coding in content["codings"]:
         for source, value in codes.mapping(name, coding).items():
             yield {"kind": "coding", "id": name, "family": coding, "condition": source, "zh": value, "en": value}
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m etl.contract.codebook [--check]`: write the shipped codebook, or return 1 when it is out of date."""
+    path = PROJECT_ROOT / "expectations" / "codebook.csv"
+    contracts, codes = load_contracts([path.parent]), load_registry([PROJECT_ROOT / "config"]).codes
+    if "--check" in arguments:
+        return int(not codebook_is_current(path, contracts, codes))
+    write_codebook(path, contracts, codes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

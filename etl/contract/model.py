@@ -323,6 +323,11 @@ class Contract:
     def release_rules(self) -> tuple[Rule, ...]:
         return tuple(rule for rule in self.rules if rule.at == "release")
 
+    @cached_property
+    def own_number(self) -> str | None:
+        """The column with the supplier's own number of a row: the one whose token is in the published key."""
+        return next((c.name for c in self.delivered if c.token is not None and c.token.name in self.key), None)
+
     def rule(self, rule_id: str) -> Rule:
         """The rule of that id; raises KeyError."""
         return self._by_id[rule_id]

@@ -145,7 +145,7 @@ def _marked_sql(rules: str, action: str, key: str, shown: str, value: str) -> st
 
 def _shown_sql(contract: Contract) -> str:
     """Token of the supplier's own number as its receipt shows it, masked where it holds an identity number."""
-    own = own_number(contract)
+    own = contract.own_number
     if own is None:
         return "CAST(NULL AS VARCHAR)"
     masked = f"regexp_replace({quote(own)}, {text_sql(IDENTITY_NUMBER)}, {text_sql(IDENTITY_MASK)}, 'g')"
@@ -164,12 +164,6 @@ def _value_sql(contract: Contract, rule: Rule) -> str:
         for name in rule.columns
     ]
     return token_sql(WARNING_DOMAIN, text_sql(rule.id), text_sql(rule.sql or rule.kind), *cells)
-
-
-def own_number(contract: Contract) -> str | None:
-    """The column with the supplier's own number of a row: the one whose token is the published key."""
-    keys = set(contract.key)
-    return next((c.name for c in contract.delivered if c.token is not None and c.token.name in keys), None)
 
 
 def settle(engine: DuckEngine, known: Sequence[str]) -> None:

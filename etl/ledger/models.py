@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from etl.vocabulary import OUTCOMES, STEPS
+from etl.vocabulary import BREACH_LABELS, OUTCOMES, STEPS
 
 ACCEPTED = ("accepted", "accepted_with_warnings")
 RELEASE_STATES = ("current", "superseded", "rolled_back")
@@ -265,6 +265,27 @@ class CarriedRow(Base):
     __table_args__ = (
         CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
         {"schema": "ledger", "comment": "deliveries a month does without, resting on what was last accepted"},
+    )
+
+
+class AlertRow(Base):
+    """A deadline that passed without its delivery, told once."""
+
+    __tablename__ = "alerts"
+
+    period: Mapped[str] = mapped_column(primary_key=True, comment="month the delivery is for")
+    supplier: Mapped[str] = mapped_column(primary_key=True, comment="who should have delivered")
+    dataset: Mapped[str] = mapped_column(primary_key=True, comment="what was due")
+    breach: Mapped[str] = mapped_column(
+        comment="missing: not there when looked at; late: it had come after its due time"
+    )
+    due_at: Mapped[datetime] = mapped_column(comment="when it was due")
+    raised_at: Mapped[datetime] = mapped_column(comment="when the breach was seen first, and told")
+
+    __table_args__ = (
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        CheckConstraint(one_of("breach", tuple(sorted(BREACH_LABELS))), name="breach"),
+        {"schema": "ledger", "comment": "every due date that was missed, told once"},
     )
 
 

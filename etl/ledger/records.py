@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from etl.findings import Arrival
-from etl.vocabulary import CreditVillageError, DataError
+from etl.vocabulary import BREACH_LABELS, CreditVillageError, DataError
 
 __all__ = [
+    "Alert",
     "Arrival",
     "Carried",
     "DailyLimits",
@@ -150,6 +151,23 @@ class Carried:
     dataset: str
     reason: str
     carried_at: datetime
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A due date that was missed; `breach` is missing or late."""
+
+    period: str
+    supplier: str
+    dataset: str
+    breach: str
+    due_at: datetime
+    raised_at: datetime
+
+    def __str__(self) -> str:
+        label = BREACH_LABELS[self.breach]
+        what = f"{self.period} {self.supplier}/{self.dataset}"
+        return f"{what}: {label['zh']} {label['en']} (截止 due {self.due_at.isoformat()})"
 
 
 @dataclass(frozen=True)

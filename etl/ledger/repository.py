@@ -36,6 +36,7 @@ from sqlalchemy.orm import Session
 
 from etl.ledger import bulk, migrations
 from etl.ledger.models import (
+    AlertRow,
     ArrivalRow,
     CarriedRow,
     DeliveryKeyRow,
@@ -50,6 +51,7 @@ from etl.ledger.models import (
     UnmatchedRow,
 )
 from etl.ledger.records import (
+    Alert,
     Arrival,
     Carried,
     DailyLimits,
@@ -82,7 +84,7 @@ __all__ = [
     "Waiting",
 ]
 
-RecordT = TypeVar("RecordT", Transition, Carried, Grading, Release, Waiting)
+RecordT = TypeVar("RecordT", Transition, Carried, Grading, Release, Waiting, Alert)
 LOCK_TIMEOUT_SECONDS: Final = 600.0
 LOCK_NOT_AVAILABLE: Final = "55P03"
 ANALYST: Final = "analyst"
@@ -381,6 +383,23 @@ class Ledger:
         with Session(self.engine) as session:
             settled = {(supplier, dataset) for supplier, dataset in session.execute(there.union(without))}
         return [(supplier, dataset) for supplier, dataset in expected if (supplier, dataset) not in settled]
+
+    # -- due dates ------------------------------------------------------------------------------------------------
+
+    def raise_alert(self, alert: Alert) -> bool:
+        """Keep that a due date was missed: True for the first who says so, False for everybody afterwards."""
+        row = {one.name: getattr(alert, one.name) for one in fields(Alert)}
+        told = upsert(AlertRow).values(row).on_conflict_do_nothing().returning(AlertRow.period)
+        with Session(self.engine) as session, session.begin():
+            return session.scalar(told) is not None
+
+    def alerts(self, period: str | None = None) -> list[Alert]:
+        """Due dates that were missed, of a month or all, in the order of period, supplier and dataset."""
+        query = select(AlertRow).order_by(AlertRow.period, AlertRow.supplier, AlertRow.dataset)
+        if period is not None:
+            query = query.where(AlertRow.period == period)
+        with Session(self.engine) as session:
+            return [_record(Alert, row) for row in session.scalars(query)]
 
     # -- audit ----------------------------------------------------------------------------------------------------
 

@@ -114,6 +114,11 @@ def collect_late(settings: object, *, now: datetime) -> list[Any]:
     return []
 
 
+def watch_deadlines(settings: object, *, now: datetime) -> list[Any]:
+    """Nothing is ever due here."""
+    return []
+
+
 def stuck(settings: object, *, now: datetime) -> list[Any]:
     with connected() as cursor:
         return cursor.execute(STUCK, {"now": now}).fetchall()

@@ -29,6 +29,7 @@ housekeeping       CronTriggerTimetable                    announce[month_ready]
 housekeeping       CronTriggerTimetable                    bring_to_an_end[delivered] → announce
 housekeeping       CronTriggerTimetable                    hand_on_again → ·
 housekeeping       CronTriggerTimetable                    look_for_stuck → hand_on_again
+housekeeping       CronTriggerTimetable                    watch_deadlines → announce
 intake             CronTriggerTimetable                    hand_on → ·
 intake             CronTriggerTimetable                    scan[delivered] → hand_on
 mediation_logs     CronPartitionTimetable                  announce[month_ready] → ·

@@ -203,7 +203,7 @@ def _memory(before: Month) -> dict[str, pa.Table]:
         "core_household_points",
     )
     memory = {f"previous_{name}": table(before, name) for name in tables}
-    return memory | {f"history_{name}": table(before, name) for name in HISTORIES}
+    return memory | {f"history_{name}": table(before, name) for name in HISTORIES if name.startswith("core_")}
 
 
 def table(month: Month, relation: str) -> pa.Table:

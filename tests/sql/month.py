@@ -21,10 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS: Contracts = load_contracts([ROOT / "expectations"])
 MODELS: Mapping[str, Model] = load_models([ROOT / "sql"])
 KEYS = {"households": "household_key", "members": "member_key", "consents": "consent_key"}
-HISTORIES = ("core_loans", "core_mediation_cases", "core_mediation_parties")
+HISTORIES = ("core_loans", "core_mediation_cases", "core_mediation_parties", "mart_bank_scorecard")
 POLICY_PARAMETERS = {"overdue_flag_days": 60, "peer_minimum_sample": 3}
 OWN_INPUTS = {
-    "expected_inputs": {"supplier": "VARCHAR", "dataset": "VARCHAR", "state": "VARCHAR"},
+    "expected_inputs": {
+        "supplier": "VARCHAR", "dataset": "VARCHAR", "state": "VARCHAR", "kind": "VARCHAR", "is_due_known": "BOOLEAN",
+    },
     "bank_confirmations": {"household_key": "VARCHAR", "bank_code": "VARCHAR"},
     "period_deliveries": {
         "supplier": "VARCHAR", "dataset": "VARCHAR", "revision": "INTEGER", "outcome": "VARCHAR", "in_force": "BOOLEAN",
