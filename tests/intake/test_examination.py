@@ -58,6 +58,7 @@ def _subject(ws: Workspace, path: Path, supplier: str, dataset: str) -> Subject:
         sha256=None, landed_path=None, wrapped_key=None, step="claimed", outcome=None, in_force=False, superseded_by=None,
         rows_read=None, rows_accepted=None, rows_rejected=None, counts_by_rule={}, not_checked=(), ruleset=None,
         content=None, details={}, cutoff_at=None, claimed_at=NOW, stepped_at=NOW, finished_at=None,
+        attempts=0,
     )  # fmt: skip
     landed = land(delivery.address, (), ws.settings.landing, ws.master_key_path, delivery_id=delivery.delivery_id)
     known = replace(
