@@ -18,6 +18,7 @@ from etl.local.binaries import SHARED_FOLDER_VARIABLE
 from etl.local.postgres import EmbeddedPostgres
 
 TEMPLATE = "template_for_tests"
+os.environ["COLUMNS"] = "160"  # tables look the same whatever terminal, or none, the tests run in
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,6 +30,10 @@ def _summary(document: Mapping[str, Any], facing: Facing) -> Sheet:
     lines += [
         Line("问题数", "open findings", f"{rule}: {count:,}") for rule, count in document["counts_by_rule"].items()
     ]
+    lines += [
+        Line("可能的原因", "likely cause", f"{cause['message_zh']} → {cause['repair_zh']} ({cause['message_en']})")
+        for cause in document["diagnoses"]
+    ]
     lines += _settled("已确认", "confirmed", document["settled"]["confirmed"], {})
     lines += _settled("已知例外", "known exception", document["settled"]["known"], facing.known)
     if document["not_checked"]:

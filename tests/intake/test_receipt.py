@@ -342,6 +342,15 @@ def test_what_a_supplier_writes_cannot_act_in_the_page(tmp_path: Path) -> None:
             assert "\u202e" not in path.read_text(encoding="utf-8")
 
 
+def test_likely_causes_are_told_with_their_repair_in_every_readable_form(tmp_path: Path) -> None:
+    cause = {"message_zh": "整列金额像是万元", "message_en": "amounts look like 万元", "repair_zh": "请按元报送",
+             "repair_en": "deliver yuan", "explains": ["L120"]}  # fmt: skip
+    receipt = write(tmp_path, delivered("BY-1,a,x,1"), found((1, "L120")), answer=replace(ANSWER, diagnoses=[cause]))
+    assert "整列金额像是万元" in page(receipt) and "请按元报送" in page(receipt)
+    said = [str(cell) for row in cells(workbook(receipt).worksheets[0]) for cell in row]
+    assert "整列金额像是万元 → 请按元报送 (amounts look like 万元)" in said
+
+
 def test_settled_findings_are_shown_as_such_and_not_counted(tmp_path: Path) -> None:
     findings = found((1, "L212"), (3, "L212"), (4, "L212"), (4, "L110"))
     findings = findings.append_column("state", pa.array(["confirmed", "known", None, None], pa.string()))
