@@ -166,6 +166,13 @@ def not_run(contract: Contract, subject: Subject) -> list[NotRun]:
     return [*listed, *(NotRun("", text.zh, text.en) for text in _AT_THE_COUNTY)]
 
 
+def _not_run_across(ws: Workspace, subject: Subject) -> list[NotRun]:
+    """Rules across files: they need the other file, or last month's."""
+    month, text = Period.parse(subject.delivery.period), _REASONS["files"]
+    rules = [rule for rule in ws.contracts.across.values() if rule.dataset == subject.delivery.dataset]
+    return [NotRun(rule.id, text.zh, text.en) for rule in rules if rule.is_told and rule.applies_in(month)]
+
+
 def _cannot_run(rule: Rule, subject: Subject) -> bool:
     if rule.action == "shadow" or (rule.at == "release" and rule.reference is None and not rule.is_row_rule):
         return False
@@ -289,6 +296,9 @@ class _Examination:
         subject = self._subject
         sidecar = _sidecar(path, subject.feed)
         sha256 = _sha256(path) if sidecar is not None or subject.feed.package == "sidecar" else None
+        if "openpgp" in subject.feed.wrappings:
+            mend = "pre-check the file inside it, before it is encrypted"
+            raise ConfigurationError(path, "package", "it is encrypted to the county, which alone can open it", mend)
         scratch = Path(gettempdir()) if subject.feed.wrappings else None
         where = (file, path.name, subject.feed, subject.layout, "precheck")
         with open_delivery(*where, sidecar=sidecar, sha256=sha256, scratch=scratch) as reading:
@@ -475,7 +485,7 @@ def _answer(
         rows_rejected=verdict.rows_rejected,
         counts_by_rule=verdict.counts_by_rule,
         findings=shown,
-        not_run=not_run(subject.contract, subject),
+        not_run=[*_not_run_across(ws, subject), *not_run(subject.contract, subject)],
         notes=feeding.notes,
         ruleset=subject.ruleset,
         sha256=_sha256(path),

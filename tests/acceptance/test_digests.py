@@ -83,10 +83,11 @@ def test_every_loan_reaches_its_household(plain: County, digested: County) -> No
     assert loans(digested) == expected
 
 
-def test_what_looks_into_numbers_is_not_checked_and_said_so(digested: County, plain: County) -> None:
+def test_what_looks_into_numbers_is_not_run(digested: County, plain: County) -> None:
     (mine,) = [one for one in digested.ledger.deliveries(PERIOD) if one.supplier == BANK]
     (theirs,) = [one for one in plain.ledger.deliveries(PERIOD) if one.supplier == BANK]
-    assert set(mine.not_checked) - set(theirs.not_checked) == {"L132"}
+    assert "L132" not in mine.details["shadow"]
+    assert list(mine.not_checked) == list(theirs.not_checked)  # a shadow rule is never named
     kept = {rule: hits for rule, hits in theirs.counts_by_rule.items() if rule not in ABOUT_NUMBERS}
     assert dict(mine.counts_by_rule) == kept
 

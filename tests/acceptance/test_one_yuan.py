@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from etl import pipeline
 from etl.identifiers import resident_check_character
+from etl.intake.signing import SigningKey
 from simulator import simulate
 from tests.acceptance.county import NOW, SEED, County, county_at, three_towns
 
@@ -89,6 +90,7 @@ def counties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dic
     seen: dict[str, dict[str, Any]] = {}
     for kind in ("honest", "registered", "invented"):
         with county_at(folder / kind, HOUSEHOLDS, worlds=worlds, token_key=key, config=config) as county:
+            _sign_alike(county, folder / "receipt.key")
             county.deliver(PERIOD)
             if kind != "honest":
                 _add_notes(county, _registered(worlds / PERIOD) if kind == "registered" else _invented())
@@ -100,6 +102,15 @@ def counties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dic
             key.write_bytes(county.settings.token_key_path.read_bytes())
             key.chmod(0o600)
     yield seen
+
+
+def _sign_alike(county: County, key: Path) -> None:
+    """All three counties sign with one key: what differs in a receipt is then what it says."""
+    SigningKey.create(key)
+    own = county.settings.secrets / "receipt.key"
+    own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own.write_bytes(key.read_bytes())
+    own.chmod(0o600)
 
 
 def _outbox(county: County) -> dict[str, str]:

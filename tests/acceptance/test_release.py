@@ -44,7 +44,9 @@ def in_iceberg(rows: pa.Table, ws: Workspace, table: str) -> tuple[Any, ...]:
 def test_warehouse_lake_and_iceberg_hold_the_same_to_the_fen(county: County) -> None:
     ws = Workspace(county.settings)
     catalog = open_catalog(str(county.settings.warehouse_url), county.settings.lake)
-    for table in ws.contracts:
+    published = {path.name for path in (county.settings.lake / "current").iterdir() if path.is_dir()}
+    assert set(ws.contracts) - published == {"control_totals"}  # checked, never published
+    for table in sorted(published):
         expected = in_warehouse(county, ws, table)
         assert in_lake(county, ws, table) == expected, table
         assert in_iceberg(catalog.load_table(f"curated.{table}").scan().to_arrow(), ws, table) == expected, table

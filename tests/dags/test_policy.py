@@ -26,7 +26,7 @@ credit_grades      PartitionedAssetTimetable[month_ready]  grade[graded] → ·
 household_records  CronPartitionTimetable                  announce[month_ready] → ·
 household_records  CronPartitionTimetable                  pull[delivered] → announce
 housekeeping       CronTriggerTimetable                    announce[month_ready] → ·
-housekeeping       CronTriggerTimetable                    bring_to_an_end[delivered] → announce
+housekeeping       CronTriggerTimetable                    bring_to_an_end[delivered] → watch_deadlines
 housekeeping       CronTriggerTimetable                    hand_on_again → ·
 housekeeping       CronTriggerTimetable                    look_for_stuck → hand_on_again
 housekeeping       CronTriggerTimetable                    watch_deadlines → announce
