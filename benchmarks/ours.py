@@ -1,4 +1,4 @@
-"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for a province, intake alone."""
+"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for a province, or intake alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ def run(workload: str, folder: Path, home: Path) -> dict[str, int]:
     """One month of a workload from an empty home; gives counts of what was done. Raises SystemExit if it fails."""
     if workload == "county":
         return _county()
+    if workload == "precheck":
+        return _precheck(folder)
     if WORKLOADS[workload].profile == "drops":
         from benchmarks import intake
 
@@ -26,5 +28,16 @@ def _county() -> dict[str, int]:
 
     code = creditvillage(["run", "--period", str(PERIOD)])
     if code != 0:
+        raise SystemExit(code)
+    return {}
+
+
+def _precheck(folder: Path) -> dict[str, int]:
+    """What a bank types before it sends its file."""
+    from etl.cli.app import run as creditvillage
+
+    [path] = (folder / "drop").glob("*/*.csv")
+    code = creditvillage(["precheck", str(path), "--bank", path.parent.name])
+    if code not in (0, 1):
         raise SystemExit(code)
     return {}

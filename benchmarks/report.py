@@ -108,6 +108,9 @@ def promises(result: Result) -> list[str]:
         peak = peak_bytes(result.runs["ours"])
         text = f"peak memory {peak / GIB:.2f} ≤ {wanted.max_peak_bytes / GIB:g} GiB"
         found.append(_verdict(text, peak <= wanted.max_peak_bytes))
+    if wanted.max_seconds is not None:
+        seconds = median_seconds(result.runs["ours"])
+        found.append(_verdict(f"{seconds:.1f} ≤ {wanted.max_seconds:g} s", seconds <= wanted.max_seconds))
     if wanted.min_rows_per_second is not None:
         rate = result.rows / median_seconds(result.runs["ours"])
         text = f"{rate:,.0f} ≥ {wanted.min_rows_per_second:,} rows/s"

@@ -31,11 +31,12 @@ class Workload:
     banks: int = 0
     max_ratio: float | None = None
     max_peak_bytes: int | None = None
+    max_seconds: float | None = None
     min_rows_per_second: int | None = None
 
     @property
     def promises_anything(self) -> bool:
-        return any((self.max_ratio, self.max_peak_bytes, self.min_rows_per_second))
+        return any((self.max_ratio, self.max_peak_bytes, self.max_seconds, self.min_rows_per_second))
 
 
 WORKLOADS = {
@@ -57,6 +58,11 @@ WORKLOADS = {
         "large", "one CSV of 2 GB → outcome, receipt, ledger", 9_000_000, "drops",
         with_database=True, banks=1,
         max_peak_bytes=1 << 30,
+    ),
+    "precheck": Workload(
+        "precheck", "one CSV of 1 M notes checked on the bank's own machine", 1_000_000, "drops",
+        with_database=False, banks=1,
+        max_seconds=6.0, max_peak_bytes=600 * 10**6,
     ),
 }  # fmt: skip
 

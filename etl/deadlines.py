@@ -16,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from etl.intake.calendar import DueDate, Standing, WorkCalendar, arrived_at, load_calendar, standing
-from etl.ledger.records import Alert, Delivery
+from etl.ledger.records import Alert, Delivery, Waiting
 from etl.period import Period
 from etl.registry import Bilingual, Expected, Feed, Source, Supplier
 from etl.vocabulary import BREACH_LABELS
@@ -76,17 +76,28 @@ class Timetable:
         """Every delivery the month needs, in the order of supplier and dataset."""
         deliveries = self.ws.ledger.deliveries(str(period))
         carried = {(entry.supplier, entry.dataset) for entry in self.ws.ledger.carried(str(period))}
+        lying = [one for one in self.ws.ledger.waiting() if one.period == str(period) and not one.reason]
         return [
-            self._appointment(period, expected, deliveries, carried) for expected in self.ws.registry.expected(period)
+            self._appointment(period, expected, deliveries, lying, carried)
+            for expected in self.ws.registry.expected(period)
         ]
 
     def _appointment(
-        self, period: Period, expected: Expected, deliveries: Sequence[Delivery], carried: set[tuple[str, str]]
+        self,
+        period: Period,
+        expected: Expected,
+        deliveries: Sequence[Delivery],
+        lying: Sequence[Waiting],
+        carried: set[tuple[str, str]],
     ) -> Appointment:
+        """A complete file that lies in the drop zone has arrived, whatever keeps us from taking it."""
         of_it = [d for d in deliveries if (d.supplier, d.dataset) == (expected.supplier, expected.dataset)]
+        held = [one for one in lying if (one.supplier, one.dataset) == (expected.supplier, expected.dataset)]
         counted = [delivery for delivery in of_it if delivery.outcome in _COUNTED]
         first = min(counted, key=lambda one: arrived_at(one.mtime_ns, one.claimed_at), default=None)
-        arrived = arrived_at(first.mtime_ns, first.claimed_at).astimezone(self.zone) if first else None
+        times = [arrived_at(first.mtime_ns, first.claimed_at)] if first else []
+        times += [arrived_at(one.mtime_ns, one.first_seen_at) for one in held]
+        arrived = min(times).astimezone(self.zone) if times else None
         due = self.due(period, expected)
         return Appointment(
             period=period,
@@ -95,7 +106,7 @@ class Timetable:
             state=standing(due, period, arrived, self.now),
             arrived_at=arrived,
             delivery_id=first.delivery_id if first else None,
-            is_under_way=first is not None and first.outcome is None,
+            is_under_way=first.outcome is None if first else bool(held),
             is_carried=(expected.supplier, expected.dataset) in carried,
             refused=sum(one.outcome in ("rejected", "unreadable") for one in of_it),
         )

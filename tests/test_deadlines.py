@@ -75,6 +75,20 @@ def states(settings: Settings, now: datetime, period: Period = MARCH) -> dict[tu
     return {(one.expected.supplier, one.expected.dataset): one.state for one in table.appointments(period)}
 
 
+def test_a_complete_file_that_we_hold_back_has_arrived(settings: Settings, ledger: Ledger) -> None:
+    """Limits of a day, or a full disk here, never make a bank late; a file without its flag is not there yet."""
+    lay = int(at(4, 8, 17).timestamp() * 1e9)
+    held = Arrival("baiyun_rcb", "loans", "2024-03", "/drop/baiyun_rcb/held.csv", "held.csv", 1, lay)
+    unflagged = Arrival("xinhe_vb", "loans", "2024-03", "/drop/xinhe_vb/unflagged.xlsx", "unflagged.xlsx", 1, lay)
+    looks = [(held, ""), (unflagged, "growing")]
+    ledger.remember(looks, ["/drop/baiyun_rcb", "/drop/xinhe_vb"], now=at(4, 8, 17, 30))
+    after = states(settings, at(4, 11))
+    assert after[("baiyun_rcb", "loans")] == "on_time"
+    assert after[("xinhe_vb", "loans")] == "missing"
+    breaches = {(who, what) for month, who, what, _ in told(settings, at(4, 11)) if month == "2024-03"}
+    assert ("xinhe_vb", "loans") in breaches and ("baiyun_rcb", "loans") not in breaches
+
+
 def told(settings: Settings, now: datetime) -> list[tuple[str, str, str, str]]:
     found = pipeline.watch_deadlines(settings, now=now)
     return [(one.period, one.supplier, one.dataset, one.breach) for one in found]
