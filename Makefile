@@ -28,7 +28,7 @@ demo: $(STAMP)  ## a synthetic county through the whole pipeline (HOUSEHOLDS=200
 
 test: check  ## all checks, then all tests
 	@sh .ci/system
-	@$(RUN)/python -m pytest -n 2 --dist loadfile
+	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## format, lint, types, layers, SQL, codebook
 	@bash .ci/check
