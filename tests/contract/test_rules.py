@@ -259,7 +259,7 @@ def test_every_row_of_a_repeated_number_is_named(name: str, rule: str, column: s
 
 
 def test_every_rule_of_the_six_deliveries_is_tried() -> None:
-    known = {rule.id for contract in CONTRACTS.values() if contract.dataset for rule in contract.row_rules}
+    six = [one for one in CONTRACTS.values() if one.dataset and one.dataset != "control_totals"]
+    known = {rule.id for contract in six for rule in contract.row_rules}
     assert {rule.split()[0] for _, rule, _ in (*BROKEN, *UNIQUE)} == known
-    macro = {rule.id for contract in CONTRACTS.values() if contract.dataset for rule in contract.macro_rules}
-    assert macro == MACRO
+    assert {rule.id for contract in six for rule in contract.macro_rules} == MACRO

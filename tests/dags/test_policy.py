@@ -86,7 +86,8 @@ def test_parsing_reads_no_file_and_opens_no_connection(facts: dict[str, Any]) ->
 
 def _is_read(path: Path) -> bool:
     """Whether opening this is more than importing a module: package data and time zones do not count."""
-    return path.suffix not in {".py", ".pyc", ".so"} and not {"site-packages", "zoneinfo"} & set(path.parts)
+    is_module = path.suffix in {".py", ".so"} or "__pycache__" in path.parts
+    return not is_module and not {"site-packages", "zoneinfo"} & set(path.parts)
 
 
 @pytest.mark.parametrize("file", DAG_FILES, ids=lambda file: file.stem)

@@ -41,7 +41,10 @@ def main(answer_to: Path) -> None:
             for place, entry in by_place.items()
             if entry.then and Path(place).exists()
         }
-        claimed = [*pipeline.scan(settings, now=NOW, quiet_seconds=0.0), *pipeline.collect_late(settings, now=NOW)]
+        claimed = [
+            *pipeline.scan(settings, now=NOW, quiet_seconds=0.0, closed_too=True),
+            *pipeline.collect_late(settings, now=NOW),
+        ]
         for delivery in claimed:
             _take_in(ws, delivery, by_place.get(delivery.address), handles, failures)
     answer_to.write_text(json.dumps({"failures": failures, "peak_kib": _peak_kib()}), encoding="utf-8")
