@@ -137,9 +137,9 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
-    def engine(self) -> DuckEngine:
+    def engine(self, *, memory_limit: str | None = None) -> DuckEngine:
         """A fresh engine that spills into the restricted zone."""
-        return DuckEngine(memory_limit=self.settings.memory_limit, temp_dir=self.spill)
+        return DuckEngine(memory_limit=memory_limit or self.settings.memory_limit, temp_dir=self.spill)
 
     def contract_of(self, dataset: str) -> Contract:
         """The contract whose `dataset` is that feed; raises ConfigurationError if no file names it."""
