@@ -285,11 +285,10 @@ class _Work:
 
     def _flag(self, piece: pa.Table) -> None:
         """Keep the strings of rows that a receipt will speak of."""
-        corrected = (
-            f"SELECT _row FROM corrected WHERE _member = {literal(piece['_member'][0].as_py())}" if len(piece) else ""
-        )
-        told = " UNION ".join(["SELECT _row FROM found", *([corrected] if corrected else [])])
-        rows = self.engine.arrow(told)["_row"]
+        if not len(piece):
+            return
+        corrected = f"SELECT _row FROM corrected WHERE _member = {literal(piece['_member'][0].as_py())}"
+        rows = self.engine.arrow(f"SELECT _row FROM found UNION {corrected}")["_row"]
         if len(rows):
             self.flagged.append(piece.filter(pc.is_in(piece["_row"], rows)))
 
