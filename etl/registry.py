@@ -270,6 +270,7 @@ class Feed(Strict):
     `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them); any.
     `signer` is the fingerprint of the OpenPGP key that must have signed. With `id_form: md5` identity numbers come as the
     MD5 of the number (18 characters, X in upper case), in hexadecimal, and are joined inside the restricted zone.
+    An `occasional` feed arrives when there is something to tell: a month is complete without it.
     """
 
     files: str | None = None
@@ -282,6 +283,7 @@ class Feed(Strict):
     changed_at: str | None = None
     provides: list[str]
     id_form: Literal["plain", "md5"] = "plain"
+    occasional: bool = False
     accept: Accept
     layouts: list[Layout] = Field(min_length=1)
 
@@ -459,14 +461,18 @@ class Registry:
 
     def expected(self, period: Period) -> list[Expected]:
         """All deliveries that make the period complete, in a fixed order."""
-        return sorted((*self._expected_of_banks(period), *self._expected_of_sources(period)))
+        return [one for one in self.possible(period) if not self.feed(one.supplier, one.dataset).occasional]
 
-    def _expected_of_banks(self, period: Period) -> Iterator[Expected]:
+    def possible(self, period: Period) -> list[Expected]:
+        """All deliveries that may come for the period, also the occasional ones, in a fixed order."""
+        return sorted((*self._possible_of_banks(period), *self._possible_of_sources(period)))
+
+    def _possible_of_banks(self, period: Period) -> Iterator[Expected]:
         for bank in self.banks.values():
             if _active(bank, period):
                 yield from (Expected(bank.code, dataset, bank.code, "bank") for dataset in bank.feeds)
 
-    def _expected_of_sources(self, period: Period) -> Iterator[Expected]:
+    def _possible_of_sources(self, period: Period) -> Iterator[Expected]:
         for source in self.sources.values():
             if _active(source, period):
                 for supplier in self.suppliers_of(source):

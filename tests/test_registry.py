@@ -41,6 +41,16 @@ def test_nothing_is_expected_before_a_supplier_starts() -> None:
     assert load_registry([CONFIG]).expected(Period.parse("2024-01")) == []
 
 
+def test_a_month_is_complete_without_an_occasional_delivery(tmp_path: Path) -> None:
+    feeds = yaml.safe_load((CONFIG / "banks" / "qinghe_rcb.yml").read_text(encoding="utf-8"))["feeds"]
+    feeds["loan_flows"]["occasional"] = True
+    registry = load_registry([changed_bank(tmp_path, feeds=feeds), CONFIG])
+    month = Period.parse("2024-03")
+    possible = {(one.supplier, one.dataset) for one in registry.possible(month)}
+    expected = {(one.supplier, one.dataset) for one in registry.expected(month)}
+    assert possible - expected == {("qinghe_rcb", "loan_flows")}
+
+
 def test_an_overlay_file_wins(tmp_path: Path) -> None:
     overlay = changed_bank(tmp_path, institution_codes=["99000000000099"])
     assert load_registry([overlay, CONFIG]).banks["qinghe_rcb"].institution_codes == ["99000000000099"]

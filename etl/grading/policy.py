@@ -421,6 +421,6 @@ def _check_requirement(
 
 def _provided(registry: Registry, period: Period, dataset: str) -> Iterator[tuple[str, list[str]]]:
     for owner in sorted(
-        {(entry.source, entry.supplier) for entry in registry.expected(period) if entry.dataset == dataset}
+        {(entry.source, entry.supplier) for entry in registry.possible(period) if entry.dataset == dataset}
     ):
         yield owner[0], registry.feed(owner[1], dataset).provides
