@@ -81,10 +81,12 @@ class MonthInputs:
     all_deliveries: Sequence[Delivery]
     carried: frozenset[tuple[str, str]]
     earlier: Mapping[str, Graded]
+    candidate: Policies | None = None
 
     @cached_property
     def policies(self) -> Policies:
-        return load_policies(self.ws.settings.config, self.period, self.ws.registry)
+        """The candidate, if one is tried out; else those in force."""
+        return self.candidate or load_policies(self.ws.settings.config, self.period, self.ws.registry)
 
     @property
     def missing(self) -> list[tuple[str, str]]:
@@ -233,7 +235,7 @@ def _is_stale(ws: Workspace, inputs: MonthInputs) -> bool:
 def register_inputs(engine: DuckEngine, inputs: MonthInputs) -> None:
     """Make everything the models read, and do not make themselves, available under its name."""
     models = inputs.ws.models
-    made = set(models) | {statement.name for statement in _plan(inputs)}
+    made = set(models) | {statement.name for statement in plan(inputs)}
     wanted = {name for model in models.values() if model.layer in _LAYERS for name in model.depends}
     wanted |= {f"previous_{table}" for table in inputs.ws.contracts if table.startswith("core_")} | set(_DERIVED)
     for name in sorted(wanted - made):
@@ -300,10 +302,14 @@ def _key_column(inputs: MonthInputs, dataset: str) -> str:
 
 def _register_graded(engine: DuckEngine, inputs: MonthInputs, name: str, table: str, periods: Sequence[str]) -> None:
     """A table of earlier months as last graded; empty, but typed, where there are none."""
-    contract = inputs.ws.contracts[table]
-    staged = [_staged(Path(inputs.earlier[period].staged_path)) for period in periods if period in inputs.earlier]
-    paths = [inputs.ws.settings.lake / file.path for one in staged for file in one.files if file.table == table]
-    engine.register_parquet(name, paths, {column.name: column.type for column in contract.published})
+    register_staged(engine, inputs.ws, name, table, [inputs.earlier[one] for one in periods if one in inputs.earlier])
+
+
+def register_staged(engine: DuckEngine, ws: Workspace, name: str, table: str, gradings: Iterable[Graded]) -> None:
+    """One table as these gradings staged it, under a name of its own; typed and empty where none holds it."""
+    staged = [_staged(Path(graded.staged_path)) for graded in gradings]
+    paths = [ws.settings.lake / file.path for one in staged for file in one.files if file.table == table]
+    engine.register_parquet(name, paths, {column.name: column.type for column in ws.contracts[table].published})
 
 
 def _expected_inputs(inputs: MonthInputs) -> pa.Table:
@@ -386,18 +392,24 @@ def conform(engine: DuckEngine, inputs: MonthInputs) -> None:
 
 def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
     """Run features, points, grades and marts, and list what could not be linked or had no legal ground."""
-    for statement in _plan(inputs):
-        if statement.streamed:
-            engine.run_view(statement.name, statement.sql)
-        else:
-            engine.run_model(statement.name, statement.sql, _params(inputs))
+    for statement in plan(inputs):
+        run_statement(engine, inputs, statement)
     for model in _of_layer(inputs, "marts"):
         engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name], in_order=False), _params(inputs))
     for model in _of_layer(inputs, "audit"):
         engine.run_model(model.name, model.sql, _params(inputs))
 
 
-def _plan(inputs: MonthInputs) -> list[Statement]:
+def run_statement(engine: DuckEngine, inputs: MonthInputs, statement: Statement) -> None:
+    """Make one relation of the grading plan."""
+    if statement.streamed:
+        engine.run_view(statement.name, statement.sql)
+    else:
+        engine.run_model(statement.name, statement.sql, _params(inputs))
+
+
+def plan(inputs: MonthInputs) -> list[Statement]:
+    """The grading statements of the month, under its policies."""
     notice = inputs.ws.registry.county.notice_days
     return grading_plan(inputs.policies, inputs.ws.models, notice_days=notice)
 
@@ -432,7 +444,7 @@ def write_tables(engine: DuckEngine, inputs: MonthInputs) -> list[DataFile]:
     """Write every published table the engine holds to the lake's data folder, in the order of its key."""
     contracts, lake = inputs.ws.contracts, inputs.ws.settings.lake
     held = {name for (name,) in engine.fetch("SELECT table_name FROM information_schema.tables")}
-    ordered = {statement.name for statement in _plan(inputs) if statement.streamed}
+    ordered = {statement.name for statement in plan(inputs) if statement.streamed}
     return [
         file
         for table in contracts
