@@ -94,6 +94,16 @@ class DuckEngine:
         self._drop(name)
         self.con.execute(f"CREATE VIEW {identifier(name)} AS {select_sql}")
 
+    def rename(self, name: str, other: str) -> None:
+        """Let a table or view bear another name; an Arrow relation is kept as a table under it."""
+        kinds = dict(self.fetch("SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog <> 'temp'"))
+        if name in kinds:
+            kind = "VIEW" if kinds[name] == "VIEW" else "TABLE"
+            self.con.execute(f"ALTER {kind} {identifier(name)} RENAME TO {identifier(other)}")
+        else:
+            self.run_model(other, f"SELECT * FROM {identifier(name)}")
+            self._drop(name)
+
     def write_parquet(self, query: str, path: Path, params: Mapping[str, Any] | None = None) -> int:
         """Write the rows of one SELECT, in its total order, as zstd Parquet with fixed row groups; returns how many.
 
