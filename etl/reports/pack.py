@@ -83,7 +83,7 @@ def _feed_pack(ws: Workspace, bank: str, dataset: str, period: Period) -> FeedPa
     except LookupError:
         mend = f"choose a month from {min(layout.from_ for layout in feed.layouts)} on"
         raise ConfigurationError("--period", str(period), f"no layout of {bank}.{dataset} is in force", mend) from None
-    samples = make_samples(subject, ws.registry.codes) if can_write(feed, subject.layout) else None
+    samples = make_samples(subject) if can_write(feed, subject.layout) else None
     return FeedPack(subject, name, samples)
 
 
@@ -92,7 +92,7 @@ def _all_files(ws: Workspace, bank: Supplier, period: Period, feeds: Sequence[Fe
     months = [period.shift(ahead) for ahead in range(MONTHS_AHEAD)]
     due = {month: calendar.due(month, bank.due, zone) for month in months}
     described = [(feed.subject, feed.name, feed.broken) for feed in feeds]
-    page = guide_page(bank, ws.registry.county, calendar, due, described, ws.registry.codes)
+    page = guide_page(bank, ws.registry.county, calendar, due, described)
     yield "guide.html", page.encode()
     yield (
         "due_dates.csv",
@@ -108,12 +108,12 @@ def _all_files(ws: Workspace, bank: Supplier, period: Period, feeds: Sequence[Fe
 
 
 def _feed_files(ws: Workspace, bank: Supplier, feed: FeedPack) -> Files:
-    subject, codes, encoding = feed.subject, ws.registry.codes, bank.receipt_encoding
+    subject, encoding = feed.subject, bank.receipt_encoding
     dataset = subject.delivery.dataset
-    yield f"templates/{dataset}.xlsx", template_workbook(subject, codes)
+    yield f"templates/{dataset}.xlsx", template_workbook(subject)
     yield f"rules/{dataset}.csv", _csv(encoding, _RULE_HEADER, _rules(subject))
-    for column in coded_columns(subject, codes):
-        rows = [list(row) for row in code_rows(subject, codes, column)]
+    for column in coded_columns(subject):
+        rows = [list(row) for row in code_rows(subject, column)]
         yield (
             f"codes/{dataset}.{column}.csv",
             _csv(encoding, ["报送代码 code", "标准值 value", "中文", "English"], rows),
