@@ -54,7 +54,7 @@ def delivery_rules(subject: Subject) -> list[Rule]:
     month = subject.context.period_start
     macro = [rule for rule in subject.contract.macro_rules if rule.applies_in(month)]
     rules = [*active_rules(subject.contract, subject.layout, subject.context), *macro]
-    return [rule for rule in rules if rule.action != "shadow"]
+    return [rule for rule in rules if rule.is_told]
 
 
 def coded_columns(subject: Subject) -> dict[str, dict[str, str]]:

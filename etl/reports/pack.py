@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -188,18 +188,31 @@ def _precheck_files(ws: Workspace, bank: Supplier, feeds: Sequence[FeedPack]) ->
         if lists & set(read_yaml(path)):
             yield f"precheck/config/codes/{path.name}", path.read_bytes()
     for contract in contracts:
-        yield f"precheck/expectations/{contract.path.name}", contract.path.read_bytes()
+        yield f"precheck/expectations/{contract.path.name}", _told(contract)
     yield "precheck/expectations/fields.yml", _fields(contracts)
 
 
+def _told(contract: Contract) -> bytes:
+    """A contract without the rules its supplier does not hear of, and without what a release must satisfy."""
+    told = {rule.id for rule in contract.rules if rule.is_told}
+    content = read_yaml(contract.path)
+    rules = [rule for rule in content.get("rules", []) if rule["id"] in told]
+    return _json({name: value for name, value in content.items() if name != "references"} | {"rules": rules})
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    """JSON, which is YAML too."""
+    return json.dumps(content, ensure_ascii=False, indent=1, default=str).encode()
+
+
 def _fields(contracts: Sequence[Contract]) -> bytes:
-    """The fields of some contracts in one file (JSON is YAML)."""
+    """The fields of some contracts in one file."""
     fields = {
         name: contract.fields[name].model_dump(mode="json", exclude_none=True)
         for contract in contracts
         for name in (*contract.columns, *(column.name for column in contract.published))
     }
-    return json.dumps(fields, ensure_ascii=False, indent=1).encode()
+    return _json(fields)
 
 
 def _csv(encoding: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
