@@ -213,7 +213,7 @@ def test_what_was_said_and_taken_back_at_one_instant_was_never_known(warehouse: 
 
 PERIODS = ("2024-01", "2024-02", "2024-03")
 HOUSEHOLDS = ("h1", "h2")
-DAYS = [on("2024-01-20") + timedelta(days=17 * n) for n in range(7)]
+DAYS = [on("2024-01-20") + timedelta(days=23 * n) for n in range(5)]
 SAID = st.builds(
     Said,
     st.sampled_from(["AA", "A", None]),
@@ -241,7 +241,7 @@ def scan(said: Sequence[tuple[datetime, Months]], household: str, valid_on: date
     return newest[1].grade
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(releases=st.lists(RELEASE, min_size=1, max_size=6))
 def test_queries_equal_a_scan(make: Callable[[], Warehouse], releases: list[tuple[str, dict[str, Said], int]]) -> None:
     warehouse, said, now = make(), [], at("2024-05-01")
