@@ -372,6 +372,11 @@ class Source(Strict):
     receipt_encoding: Literal["utf-8", "gb18030"] = "utf-8"
     feeds: dict[Dataset, Feed] = Field(min_length=1)
 
+    @property
+    def is_occasional(self) -> bool:
+        """Whether it sends files, and each of them only when there is something to tell."""
+        return self.kind == "files" and all(feed.occasional for feed in self.feeds.values())
+
     @model_validator(mode="after")
     def _kind_has_its_keys(self) -> Source:
         needed = {"database": ("url_env",), "files": ("drop",)}[self.kind]
