@@ -207,6 +207,33 @@ def run_command(
 
 
 @app.command()
+def explain(
+    household_no: Annotated[str, typer.Argument(help="户号。 Household number.")],
+    period: PeriodOption,
+    audience: Annotated[str, typer.Option("--for", help="subject | village | county | auditor")] = "subject",
+    language: Annotated[str, typer.Option("--lang", help="zh | en | both")] = "both",
+    html: Annotated[Path | None, typer.Option(help="另存为网页。 Write it as a page, too.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """说明一户的等级：每项得分与依据，怎样提升，如何异议。 Why a grade is what it is, and what would lift it."""
+    from etl.cli.explain import explain_household
+    from etl.local.postgres import database
+
+    month = parse_period(period)
+    with database(_checked(month)) as settings:
+        explain_household(
+            settings,
+            household_no,
+            month,
+            audience=audience,
+            language=language,
+            html_path=html,
+            as_json=as_json,
+            console=console,
+        )
+
+
+@app.command()
 def carry(
     period: PeriodOption,
     supplier: Annotated[str, typer.Option(help="银行或乡镇代码。 Bank, source or town code.")],
