@@ -77,8 +77,7 @@ def _summary(found: Document, language: str) -> Panel:
     shown = grade["effective"] or "—"
     lines = [Text.assemble((f" {shown} ", f"reverse {_COLOURS.get(shown, 'dim')}"), "  ", *_standing(found, language))]
     if grade.get("score") is not None:
-        share = float(grade["score"] / grade["total"])
-        lines.append(Text(f"{_number(grade['score'])} / {_number(grade['total'])}  {tables.bar(share, 40)}"))
+        lines.append(_score(grade["score"], grade["total"]))
     if found["hold"]:
         hold = found["hold"]
         lines.append(Text(f"‖ {_say(hold['says'], language)}；{_say(hold['ends'], language)}", style="yellow"))
@@ -91,6 +90,12 @@ def _summary(found: Document, language: str) -> Panel:
     where = " ".join(filter(None, (place["town_name"], place["village_name"])))
     title = f"{_say({'zh': words.TITLE.zh, 'en': words.TITLE.en}, language)} · {found['household']} · {found['period']} · {where}"
     return Panel(Text("\n").join(lines), title=escape(title), title_align="left")
+
+
+def _score(score: Decimal, total: Decimal | None) -> Text:
+    if not total:
+        return Text(_number(score))
+    return Text(f"{_number(score)} / {_number(total)}  {tables.bar(float(score / total), 40)}")
 
 
 def _standing(found: Document, language: str) -> Iterator[str]:
@@ -147,7 +152,7 @@ def _line(line: Document, language: str) -> list[Text | str]:
 
 
 def _bar(points: Decimal, most: Decimal) -> Text:
-    share = float(points / most) if most else 0.0
+    share = float(points / most) if most > 0 else 0.0
     colour = "green" if share >= 0.75 else "yellow" if share >= 0.4 else "red"
     return Text.assemble((tables.bar(share, _BAR), colour), f" {_number(points):>4} / {_number(most)}")
 

@@ -7,27 +7,35 @@ fact does to several indicators count as they count for the household itself. An
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import combinations, product
 from typing import Literal
 
 import pyarrow as pa
+import sqlglot
+from sqlglot import exp
 
 from etl.engine.dialect import parse, tables_read
 from etl.engine.duck import DuckEngine
 from etl.engine.models import Model
 from etl.grading import Policies, Statement, grading_plan
-from etl.grading.policy import Band, HouseholdVersion, Indicator
+from etl.grading.bands import Band
+from etl.grading.indicators import Indicator
+from etl.grading.policy import COUNTY, ScorecardVersion
+from etl.grading.words import DIALECT
 from etl.reports.explain_guide import Guide
 from etl.vocabulary import ConfigurationError
 
 FEATURES = "household_features"
+KEY = "household_key"
 TWINS = "advice_twins"
 MOST_CHANGES = 4
 SMALLEST = Decimal("0.01")  # values have two decimals
-REGRADED = ("household_scores", "core_household_points", "deep_falls", "core_household_grades")
+SUBJECT = "household"
+REGRADED = ("household_features", "household_scores", "core_household_points", "deep_falls", "core_household_grades")
+_TWIN = "twin"
 Outcome = Literal["found", "best_grade", "not_rated", "on_hold", "vetoed", "out_of_reach", "unavailable"]
 
 
@@ -80,7 +88,7 @@ def advise(
     `engine` holds a month that was graded with the household in it; afterwards it holds the twins instead. `run` makes
     one relation of the plan.
     """
-    version = policies.household
+    version = _version_of(engine, policies, household_key)
     now = _graded(engine, household_key)
     target = _next_grade(version, now)
     if target is None:
@@ -95,6 +103,18 @@ def advise(
         return Advice("found", target, steps, _graded(engine, key), _points(engine, key))
     best = _graded(engine, keys[-1])
     return Advice(_why_not(best), target, graded=best)
+
+
+def scorecard_of(policies: Policies, town_code: str | None) -> ScorecardVersion:
+    """The scorecard of a town's households: its own, else the county's."""
+    scopes = policies.scorecards[SUBJECT]
+    return scopes.get(town_code or COUNTY, scopes[COUNTY])
+
+
+def _version_of(engine: DuckEngine, policies: Policies, key: str) -> ScorecardVersion:
+    query = "SELECT town_code FROM core_household_grades WHERE household_key = $key"
+    [(town_code,)] = engine.fetch(query, {"key": key})
+    return scorecard_of(policies, town_code)
 
 
 def _graded(engine: DuckEngine, key: str) -> Graded:
@@ -113,7 +133,7 @@ def _values(engine: DuckEngine, key: str) -> dict[str, str | None]:
     return dict(engine.fetch(query, {"key": key}))
 
 
-def _next_grade(version: HouseholdVersion, now: Graded) -> str | None:
+def _next_grade(version: ScorecardVersion, now: Graded) -> str | None:
     """The grade above the better of the computed one and the one in effect; None above the best and without any."""
     order = [cut.grade for cut in version.grades]
     ranks = [order.index(grade) for grade in order if grade in (now.computed_grade, now.effective_grade)]
@@ -124,7 +144,7 @@ def _next_grade(version: HouseholdVersion, now: Graded) -> str | None:
 
 
 def _options(
-    version: HouseholdVersion, guide: Guide, points: Mapping[str, Decimal], values: Mapping[str, str | None]
+    version: ScorecardVersion, guide: Guide, points: Mapping[str, Decimal], values: Mapping[str, str | None]
 ) -> dict[str, list[Step]]:
     """Indicator -> its better bands, the nearest first; only what is advisable and has a way to act on."""
     found = {
@@ -179,7 +199,7 @@ def _grade_twins(
     advised = [name for name, guidance in guide.indicators.items() if guidance.advice]
     engine.register_arrow(TWINS, _twins_table(keys, plans, advised))
     changed = {**models, FEATURES: _with_facts(models[FEATURES], guide, advised)}
-    statements = [one for one in grading_plan(policies, changed) if one.name in REGRADED]
+    statements = [one for one in grading_plan(policies, changed) if one.name.startswith(REGRADED)]
     _multiply(engine, _read_by(statements), household_key)
     for statement in statements:
         run(statement)
@@ -194,35 +214,37 @@ def _twins_table(keys: Sequence[str], plans: Sequence[tuple[Step, ...]], advised
 
 
 def _with_facts(features: Model, guide: Guide, advised: Sequence[str]) -> Model:
-    """The features with the facts of each twin: one advice after the other, each over what the former left."""
-    known = [column.alias_or_name for column in parse(features.sql).selects]
-    _check_facts(guide, advised, known)
-    sql = (
-        f"SELECT given.*, twins.* EXCLUDE (household_key)\nFROM (\n{features.sql}\n) AS given\n"
-        f"LEFT JOIN {TWINS} AS twins ON twins.household_key = given.household_key"
-    )
+    """The features with the facts of each twin: one advice after the other, each over what the former left.
+
+    It stays the one SELECT it is, with other expressions: what compiles the features reads them as before.
+    """
+    query = parse(features.sql).copy()
+    if not isinstance(query, exp.Select):
+        raise ConfigurationError(features.path, FEATURES, "is not one SELECT", "put what is united into a WITH")
+    held: dict[str, exp.Expr] = {column.alias_or_name: column.unalias() for column in query.selects}
     for name in advised:
         advice = guide.of(name).advice
-        if advice:
-            sql = f"SELECT * REPLACE ({', '.join(_replaced(name, advice.facts))})\nFROM (\n{sql}\n) AS before_{name}"
-    return replace(features, sql=f"SELECT {', '.join(known)}\nFROM (\n{sql}\n) AS followed")
+        facts = advice.facts if advice else {}
+        held |= {column: _followed(name, column, facts[column], held) for column in facts}
+    query.set("expressions", [exp.alias_(expression, column) for column, expression in held.items()])
+    on = f"{_TWIN}.{KEY} = {held[KEY].sql(dialect=DIALECT)}"
+    joined = query.join(f"{TWINS} AS {_TWIN}", on=on, join_type="left", dialect=DIALECT)
+    return replace(features, sql=joined.sql(dialect=DIALECT))
 
 
-def _check_facts(guide: Guide, advised: Sequence[str], known: Sequence[str]) -> None:
-    for name in advised:
-        advice = guide.of(name).advice
-        for column in advice.facts if advice else ():
-            if column not in known:
-                key = f"indicators.{name}.advice.facts.{column}"
-                raise ConfigurationError(
-                    "config/explain.yml", key, f"{FEATURES} has no such column", "correct the name"
-                )
+def _followed(name: str, column: str, fact: str, held: Mapping[str, exp.Expr]) -> exp.Expr:
+    """A fact as the twin that follows an advice has it, and as it was for the others."""
+    if column not in held:
+        key = f"indicators.{name}.advice.facts.{column}"
+        raise ConfigurationError("config/explain.yml", key, f"{FEATURES} has no such column", "correct the name")
+    bound = f"{_TWIN}.advice_{name}"
+    after = f"CASE WHEN {bound} IS NULL THEN {column} ELSE {fact.replace('$bound', bound)} END"
+    return sqlglot.parse_one(after, dialect=DIALECT).transform(_as_selected, held)
 
 
-def _replaced(name: str, facts: Mapping[str, str]) -> Iterator[str]:
-    for column, expression in facts.items():
-        after = expression.replace("$bound", f"advice_{name}")
-        yield f"CASE WHEN advice_{name} IS NULL THEN {column} ELSE {after} END AS {column}"
+def _as_selected(node: exp.Expr, held: Mapping[str, exp.Expr]) -> exp.Expr:
+    is_fact = isinstance(node, exp.Column) and not node.table and node.name in held
+    return exp.paren(held[node.name].copy()) if is_fact else node
 
 
 def _read_by(statements: Sequence[Statement]) -> set[str]:
@@ -249,7 +271,7 @@ def _multiply(engine: DuckEngine, relations: set[str], household_key: str) -> No
 
 
 def _first_reaching(
-    engine: DuckEngine, version: HouseholdVersion, target: str, plans: Mapping[str, tuple[Step, ...]]
+    engine: DuckEngine, version: ScorecardVersion, target: str, plans: Mapping[str, tuple[Step, ...]]
 ) -> tuple[str, tuple[Step, ...]] | None:
     """The cheapest plan whose twin has the target or better, with nothing that holds it back."""
     order = [cut.grade for cut in version.grades]

@@ -118,6 +118,7 @@ def _grade(found: Explanation) -> Document:
         "computed": grade["computed_grade"],
         "status": grade["status"],
         "score": grade["score"],
+        "base": version.base,
         "total": version.total,
         "cut_offs": [{"grade": cut.grade, "at_least": cut.at_least} for cut in version.grades],
         "input_state": grade["input_state"],
@@ -299,7 +300,7 @@ def _rights(found: Explanation) -> Document:
 
 def _audit(found: Explanation) -> Document:
     deliveries = _deliveries(found)
-    models = {line.indicator.model for line in found.lines} | {FEATURES}
+    models = {line.indicator.model for line in found.lines if line.indicator.source == "sql"} | {FEATURES}
     return {
         "household_key": found.household_key,
         "fingerprint": found.graded.fingerprint,
@@ -310,8 +311,13 @@ def _audit(found: Explanation) -> Document:
         "policy_file_sha256": hashlib.sha256(found.policies.files["household"].read_bytes()).hexdigest(),
         "models": {name: _sha256(found.ws.models[name].sql) for name in sorted(models) if name in found.ws.models},
         "deliveries": deliveries,
-        "indicators": {line.indicator.id: line.indicator.model for line in found.lines},
+        "indicators": {line.indicator.id: _computed_by(line) for line in found.lines},
     }
+
+
+def _computed_by(line: Line) -> str:
+    """Where an indicator's value is computed: its SQL model, or the word of the policy that says how."""
+    return line.indicator.model if line.indicator.source == "sql" else f"{FEATURES} ({line.indicator.source})"
 
 
 def _sha256(text: str) -> str:

@@ -70,7 +70,7 @@ def _heading(name: str, language: str) -> Markup:
 
 
 def _bar(points: Decimal, most: Decimal) -> str:
-    share = int(points * 100 / most) if most else 0
+    share = max(0, min(100, int(points * 100 / most))) if most > 0 else 0
     return f'<span class="bar{" low" if share < 50 else ""}"><i style="width:{share}%"></i></span>'
 
 
@@ -104,8 +104,9 @@ def _grade_lines(found: Document, language: str) -> str:
         lines.append(f"<p>{_text(grade['not_rated_says'], language)}</p>")
     if grade.get("score") is not None:
         score = _say(language, "总分", "score")
-        lines.append(f"<p>{score} <b>{_number(grade['score'])}</b> / {_number(grade['total'])}</p>")
-        lines.append(_bar(grade["score"], grade["total"]))
+        of_total = f" / {_number(grade['total'])}" if grade["total"] else ""
+        lines.append(f"<p>{score} <b>{_number(grade['score'])}</b>{of_total}</p>")
+        lines.append(_bar(grade["score"], grade["total"]) if grade["total"] else "")
         bounds = "　".join(
             f"{cut['grade']} ≥ {cut['at_least']}" for cut in grade["cut_offs"] if cut["at_least"] is not None
         )

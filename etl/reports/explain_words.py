@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
-from etl.grading.policy import Band
+from etl.grading.bands import Band
 from etl.registry import Bilingual
 
 
@@ -53,6 +53,7 @@ SPECIAL_BANDS: Final[Mapping[str, Bilingual]] = {
     "no_consent": _words(
         "未同意使用，按中性分计，不减分", "no consent to use it: the neutral score counts, nothing is deducted"
     ),
+    "events": _words("按事件计分", "points by single events"),
     "held": _words("数据核实中，沿用上月得分", "data under review: last month's points stay"),
     "held_lower": _words("数据未更新，不上调", "data not renewed: the points do not rise"),
 }
@@ -129,8 +130,9 @@ def with_unit(text: str, unit: Bilingual | None) -> Bilingual:
 
 def band_words(band: Band, unit: Bilingual | None) -> Bilingual:
     """A band's condition in words."""
-    if band.equals is not None:
-        return value_words(band.equals, None) or OTHERWISE
+    if band.categories:
+        named = [value_words(one, None) or OTHERWISE for one in band.categories]
+        return _words("、".join(one.zh for one in named), ", ".join(one.en for one in named))
     low, high, below = (_bound(bound, unit) for bound in (band.at_least, band.at_most, band.below))
     if low and below:
         return _words(f"{low.zh}（含）至 {below.zh}", f"from {low.en} to below {below.en}")

@@ -12,14 +12,15 @@ from typing import Any, Final
 from etl import months
 from etl.engine.duck import DuckEngine
 from etl.frozen import frozen_month
-from etl.grading.policy import HouseholdVersion, Indicator, Policies, Veto
+from etl.grading.indicators import Indicator
+from etl.grading.policy import Policies, ScorecardVersion, Veto
+from etl.history import key_of
 from etl.ledger.records import Grading
 from etl.months import MonthInputs
 from etl.period import Period
-from etl.reports.advice import Advice, advise
+from etl.reports.advice import Advice, advise, scorecard_of
 from etl.reports.explain_guide import Guidance, Guide, load_guide
 from etl.reports.peers import Group, Quartiles, peer_group, quartiles
-from etl.tokens import token
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
 
@@ -108,8 +109,9 @@ class Explanation:
         return self.inputs.policies
 
     @property
-    def version(self) -> HouseholdVersion:
-        return self.policies.household
+    def version(self) -> ScorecardVersion:
+        """The scorecard that graded the household: its town's own, else the county's."""
+        return scorecard_of(self.policies, self.grade["town_code"])
 
     @property
     def vetoes(self) -> list[Veto]:
@@ -145,13 +147,14 @@ def read_explanation(ws: Workspace, household_no: str, period: str, *, with_advi
     if graded is None:
         raise DataError(f"{period}: not graded yet", f"grade it first: creditvillage run --period {period}")
     inputs, guide = months.inputs_of(ws, period), load_guide(ws.settings.config)
-    key = token(ws.token_key, "household", household_no.strip())
+    key = key_of(ws, household_no.strip())
     with ws.engine() as engine:
         for table in TABLES:
             months.register_staged(engine, ws, table, table, [graded])
         grade = _grade(engine, key, period)
-        _require_policy(inputs.policies.household, grade, period)
-        lines = _lines(engine, key, inputs.policies.household, guide)
+        version = scorecard_of(inputs.policies, grade["town_code"])
+        _require_policy(version, grade, period)
+        lines = _lines(engine, key, version, guide)
         group = peer_group(engine, key)
         return Explanation(
             ws=ws, inputs=inputs, graded=graded, guide=guide, household_no=household_no.strip(), household_key=key,
@@ -169,7 +172,7 @@ def _grade(engine: DuckEngine, key: str, period: str) -> dict[str, Any]:
     return dict(row)
 
 
-def _require_policy(version: HouseholdVersion, grade: Mapping[str, Any], period: str) -> None:
+def _require_policy(version: ScorecardVersion, grade: Mapping[str, Any], period: str) -> None:
     if grade["policy_version"] != version.version:
         raise DataError(
             f"{period}: graded under household policy {grade['policy_version']}, {version.version} is in force now",
@@ -177,7 +180,7 @@ def _require_policy(version: HouseholdVersion, grade: Mapping[str, Any], period:
         )
 
 
-def _lines(engine: DuckEngine, key: str, version: HouseholdVersion, guide: Guide) -> list[Line]:
+def _lines(engine: DuckEngine, key: str, version: ScorecardVersion, guide: Guide) -> list[Line]:
     """Lines in the policy's order; none for a household without a score."""
     columns = "indicator, value_text, band, points, state, input_state, evidence"
     rows = engine.arrow(f"SELECT {columns} FROM core_household_points WHERE household_key = $key", {"key": key})

@@ -139,7 +139,7 @@ _DONE: dict[str, Any] = {
     "civility_review": _be_reviewed, "mediation_help": _help_to_mediate, "agreement_performed": _perform,
 }  # fmt: skip
 KEYS = st.sampled_from([f"h{number:06d}" for number in range(HOUSEHOLDS)])
-LOOK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LOOK = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def single_steps(tables: naive.Tables, key: str) -> list[Step]:
@@ -182,7 +182,7 @@ def test_an_advice_reaches_the_grade_and_nothing_reaches_it_with_less(
 def test_every_outcome_occurs(month: Month) -> None:
     """Else the property above would prove little."""
     kinds = "SELECT min(household_key) FROM core_household_grades GROUP BY effective_grade, input_state"
-    found = {advice_for(month, key).outcome for (key,) in month.engine.fetch(f"{kinds} ORDER BY 1")}
+    found = {advice_for(month, key).outcome for (key,) in month.engine.fetch(f"{kinds} ORDER BY 1 LIMIT 12")}
     assert found >= {"found", "best_grade", "not_rated", "on_hold"}
 
 
