@@ -37,13 +37,6 @@ def grading_plan(policies: Policies, models: Mapping[str, Model], *, notice_days
 
     Raises ConfigurationError for what the policies ask of the SQL and do not find there.
     """
-    if notice_days:
-        raise ConfigurationError(
-            "config/county.yml",
-            "notice_days",
-            f"{notice_days} days of notice need a round of objections",
-            "set it to 0",
-        )
     household = policies.household
     parameters = household.all_parameters
     taken = sorted(RESERVED_PARAMETERS & parameters.keys())
@@ -56,8 +49,8 @@ def grading_plan(policies: Policies, models: Mapping[str, Model], *, notice_days
         Statement("held_points", scorecard.held_points_sql(household)),
         Statement("household_scores", scorecard.scores_sql(policies, models)),
         Statement("core_household_points", scorecard.points_sql(policies, models), published=True, streamed=True),
-        Statement("deep_falls", lifecycle.deep_falls_sql(household)),
-        Statement("core_household_grades", lifecycle.grades_sql(household), published=True),
+        Statement("deep_falls", lifecycle.deep_falls_sql(household, notice_days)),
+        Statement("core_household_grades", lifecycle.grades_sql(household, notice_days), published=True),
         Statement(village.FEATURES, models[village.FEATURES].sql if village.FEATURES in models else ""),
         Statement("core_village_grades", village.village_grades_sql(policies, models), published=True),
         Statement("policy_credit_line", village.credit_line_sql(policies)),
