@@ -13,7 +13,8 @@ What ends a household's being rated needs a legal ground, not a notice, and take
 from __future__ import annotations
 
 from etl.grading.policy import HouseholdVersion
-from etl.grading.scorecard import grade_sql, rank_of_grade_sql, rank_sql, text, veto_ids_sql
+from etl.grading.scorecard import grade_sql, rank_of_grade_sql, rank_sql, veto_ids_sql
+from etl.grading.words import text
 
 AWAITING_INPUT = "awaiting_input"
 AWAITING_BANK = "awaiting_bank_confirmation"

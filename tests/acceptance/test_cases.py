@@ -24,6 +24,7 @@ FELL = """
 SELECT g.household_key FROM core_household_grades AS g INNER JOIN previous_core_household_grades AS b USING (household_key)
 WHERE g.hold_reason IS NULL AND g.input_state = 'complete' AND g.computed_grade IN ('B', 'C', 'D')
   AND b.effective_grade IN ('A', 'AA', 'AAA')
+  AND g.household_key NOT IN (SELECT former_household_key FROM core_households WHERE former_household_key IS NOT NULL)
 ORDER BY 1
 """
 GRADES = """
@@ -59,7 +60,7 @@ def _rows(county: County, query: str, **params: object) -> list[tuple[object, ..
     ws = Workspace(county.settings)
     graded = ws.ledger.last_gradings()
     with ws.engine() as engine:
-        for table in ("core_household_grades", "mart_household_credit", "core_loans"):
+        for table in ("core_household_grades", "mart_household_credit", "core_households"):
             months.register_staged(engine, ws, table, table, [graded[MARCH]])
             months.register_staged(engine, ws, f"previous_{table}", table, [graded["2024-02"]])
         return engine.fetch(query, params)
