@@ -16,10 +16,11 @@ from typing import Any
 
 from etl.contract.model import Contract
 from etl.engine.duck import DuckEngine, identifier, literal
-from etl.engine.locality import VILLAGE_COLUMN, Reach, Seen, look, reading, tables_of
+from etl.engine.locality import VILLAGE_COLUMN, Reach, Seen, is_token, look, reading, tables_of
 from etl.engine.models import Model, order, wrap
 from etl.grading.plan import Statement
 
+REGISTER = "core_households"
 SPREAD = 3
 AROUND = 2
 _NEAR, _VILLAGES = "near_tokens", "near_villages"
@@ -50,7 +51,12 @@ class Recipe:
 
     def tokens(self, columns: Sequence[str]) -> dict[str, str]:
         """Those columns that hold tokens, with their domains."""
-        return {name: self.domains[name] for name in columns if name in self.domains}
+        return {name: self._domain(name) for name in columns if is_token(name)}
+
+    def _domain(self, column: str) -> str:
+        """The domain a contract gives the column, or one it is named after (`joint_person_key`); else one of its own."""
+        named_after = [known for known in self.domains if column.endswith(known)]
+        return self.domains[max(named_after, key=len)] if named_after else column
 
     @cached_property
     def subjects(self) -> dict[str, dict[str, str]]:
@@ -60,7 +66,7 @@ class Recipe:
     @cached_property
     def looks(self) -> dict[str, Seen]:
         """How far every step looks."""
-        known = {name: Reach.SUBJECT for name in self.subjects}
+        known = dict.fromkeys(self.subjects, Reach.SUBJECT)
         seen: dict[str, Seen] = {}
         for step in self.steps:
             seen[step.name] = look(step.name, step.sql, known, self.inputs)
@@ -70,13 +76,23 @@ class Recipe:
 
     def owner(self, step: Step) -> tuple[str, str]:
         """The column that says whose a published row is, and its domain; raises Everything where none does."""
-        key = step.contract.key if step.contract else ()
+        key = step.contract.key if step.contract else (VILLAGE_COLUMN,)
         if self.looks[step.name].reach is Reach.VILLAGE and VILLAGE_COLUMN in key:
             return VILLAGE_COLUMN, VILLAGE_COLUMN
-        for name in key:
-            if name in self.domains:
-                return name, self.domains[name]
+        for name, domain in self.tokens(key).items():
+            return name, domain
         raise Everything(f"nobody owns the rows of {step.name}")
+
+    @cached_property
+    def kept(self) -> list[str]:
+        """Relations of villages that are not published, but counted by what looks at everything: kept beside the tables."""
+        counted = {name for step in self.steps if self.is_whole(step) for name in tables_of(step.sql)}
+        villages = [step for step in self.steps if self.looks[step.name].reach is Reach.VILLAGE]
+        return [step.name for step in villages if not step.contract and step.name in counted]
+
+    def is_whole(self, step: Step) -> bool:
+        """Whether a step is computed over all rows every time."""
+        return step.is_list or self.looks[step.name].reach is Reach.EVERYTHING
 
 
 def recipe_of(
@@ -145,10 +161,10 @@ def whole_of(name: str) -> str:
 def recompute(engine: DuckEngine, recipe: Recipe, differing: Mapping[str, tuple[str, str]]) -> dict[str, Spliced]:
     """Make every step's relation around what differs; gives the published tables that can be spliced.
 
-    The engine holds the inputs and, as `base_of` each, the tables graded before. `differing` names for every input that
-    changed the relations with its rows before and now (rows that are in both may be left out). Published tables that are
-    not among the result are either constant or, if their step looks at everything, in the engine as a whole.
-    Raises Everything.
+    The engine holds the inputs and, as `base_of` each, the tables graded before and what the recipe says is `kept`.
+    `differing` names for every input that changed the relations with its rows before and now (rows that are in both may be
+    left out). Published tables that are not among the result are either constant or, if their step looks at everything, in
+    the engine as a whole. Raises Everything.
     """
     month = _Month(engine, recipe, differing)
     month.refuse_what_reaches_all()
@@ -180,8 +196,7 @@ class _Month:
 
     def _is_last(self, step: Step) -> bool:
         """Whether a step is computed whole and nothing else rests on it."""
-        is_whole = step.is_list or self.recipe.looks[step.name].reach is Reach.EVERYTHING
-        return is_whole and not self._readers(step.name)
+        return self.recipe.is_whole(step) and not self._readers(step.name)
 
     def _readers(self, name: str) -> list[str]:
         return [step.name for step in self.recipe.steps if name in tables_of(step.sql)]
@@ -194,11 +209,19 @@ class _Month:
         for name, (before, now) in self.differing.items():
             if name in self.recipe.subjects:
                 self._note_differing(name, before, now)
+        self._refuse_most()
         for step in range(1, SPREAD + 1):
             self._step(step)
         self._note_villages()
         for step in range(SPREAD + 2, SPREAD + 2 + AROUND):
             self._step(step)
+
+    def _refuse_most(self) -> None:
+        """Where most of the county changed, looking for who is affected costs more than it saves."""
+        [(changed,)] = self.engine.fetch(f"SELECT count(*) FROM {_NEAR}")
+        [(households,)] = self.engine.fetch(f"SELECT count(*) FROM {identifier(base_of(REGISTER))}")
+        if changed > households // 2:
+            raise Everything(f"{changed} subjects changed, of {households} households")
 
     def _note_differing(self, name: str, before: str, now: str) -> None:
         columns = ", ".join(identifier(one) for one in self.recipe.inputs[name] if not one.startswith("_"))
@@ -219,7 +242,9 @@ class _Month:
 
     def _step(self, step: int) -> None:
         """Go one step on, from the tokens marked last."""
-        fresh = {domain for (domain,) in self.engine.fetch(f"SELECT DISTINCT domain FROM {_NEAR} WHERE step = {step - 1}")}
+        fresh = {
+            domain for (domain,) in self.engine.fetch(f"SELECT DISTINCT domain FROM {_NEAR} WHERE step = {step - 1}")
+        }
         for name, tokens in self.recipe.subjects.items():
             asked = {column: domain for column, domain in tokens.items() if domain in fresh}
             if asked and len(tokens) > 1:
@@ -227,9 +252,10 @@ class _Month:
 
     def _note_villages(self) -> None:
         """The villages of whoever is affected, and everybody there."""
-        placed = {name: tokens for name, tokens in self._placed()}
+        placed = dict(self._placed())
         homes = " UNION ".join(
-            f"SELECT {VILLAGE_COLUMN} FROM {identifier(name)} WHERE {_any_of(tokens)}" for name, tokens in placed.items()
+            f"SELECT {VILLAGE_COLUMN} FROM {identifier(name)} WHERE {_any_of(tokens)}"
+            for name, tokens in placed.items()
         )
         self.engine.run_model(_VILLAGES, homes or f"SELECT '' AS {VILLAGE_COLUMN} WHERE FALSE")
         for name, tokens in placed.items():
@@ -259,12 +285,12 @@ class _Month:
         seen = self.recipe.looks[step.name]
         for kept, sql in seen.hoisted.items():
             self.engine.run_model(kept, reading(sql, self._whole_name), self.recipe.params)
-        if step.is_list or seen.reach is Reach.EVERYTHING:
+        if self.recipe.is_whole(step):
             self.engine.run_model(step.name, reading(seen.sql, self._whole_name), self.recipe.params)
             self._require_as_before(step)
             return
         self.engine.run_model(step.name, seen.sql, self.recipe.params)
-        if step.contract and seen.reach is not Reach.CONSTANT:
+        if (step.contract or step.name in self.recipe.kept) and seen.reach is not Reach.CONSTANT:
             self._splice(step)
 
     def _whole_name(self, name: str) -> str:
@@ -281,7 +307,7 @@ class _Month:
         """Find whose rows differ from those before, and put these in the place of those."""
         owner, domain = self.recipe.owner(step)
         one = self.spliced[step.name] = Spliced(step.name, owner)
-        columns = ", ".join(map(identifier, _published(step)))
+        columns = ", ".join(map(identifier, _published(step) or self.engine.columns(step.name)))
         old, new = (
             f"SELECT {columns} FROM {identifier(name)} WHERE {self._may_differ(step, owner, domain)}"
             for name in (one.base, one.fresh)
@@ -305,16 +331,28 @@ class _Month:
 
     def _require_as_before(self, step: Step) -> None:
         """What looks at everything and is read by what does not has to be what it was; else everybody is affected."""
-        readers = [name for name in self._readers(step.name) if self.recipe.looks[name].reach is not Reach.EVERYTHING]
+        readers = list(self._subjects_resting_on(step.name))
         tables = tables_of(step.sql)
-        if not readers or not (tables & self.differing.keys() or any(map(self._is_changed, tables & self.spliced.keys()))):
+        if not readers or not (
+            tables & self.differing.keys() or any(map(self._is_changed, tables & self.spliced.keys()))
+        ):
             return
         before = f"{step.name}__before"
         self.engine.run_model(before, reading(self.recipe.looks[step.name].sql, self._base_name), self.recipe.params)
         old, new = f"SELECT * FROM {identifier(before)}", f"SELECT * FROM {identifier(step.name)}"
-        [(count,)] = self.engine.fetch(f"SELECT count(*) FROM (({old} EXCEPT ALL {new}) UNION ALL ({new} EXCEPT ALL {old}))")
+        [(count,)] = self.engine.fetch(
+            f"SELECT count(*) FROM (({old} EXCEPT ALL {new}) UNION ALL ({new} EXCEPT ALL {old}))"
+        )
         if count:
             raise Everything(f"{step.name} came out differently, on which {readers[0]} rests")
+
+    def _subjects_resting_on(self, name: str) -> Iterator[str]:
+        """Steps about subjects or villages that read a relation, or what is made of it."""
+        for reader in self._readers(name):
+            if self.recipe.looks[reader].reach in (Reach.SUBJECT, Reach.VILLAGE):
+                yield reader
+            else:
+                yield from self._subjects_resting_on(reader)
 
     def _is_changed(self, table: str) -> bool:
         [(count,)] = self.engine.fetch(f"SELECT count(*) FROM {identifier(self.spliced[table].changed)}")

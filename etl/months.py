@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from etl.affected import Recipe, recipe_of
 from etl.caseload import Caseload
 from etl.contract import suite
 from etl.contract.predicates import (
@@ -69,6 +71,16 @@ class Staged:
     @property
     def rows(self) -> int:
         return sum(file.rows for file in self.files)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What computing a graded month again may rest on: a mark of how it was computed, the files behind each input, and the
+    files of relations that are kept though not published."""
+
+    recipe: str
+    read: Mapping[str, list[str]]
+    kept: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -240,12 +252,23 @@ def _is_stale(ws: Workspace, inputs: MonthInputs) -> bool:
 
 def register_inputs(engine: DuckEngine, inputs: MonthInputs) -> None:
     """Make everything the models read, and do not make themselves, available under its name."""
+    for name in inputs_read(inputs):
+        _register(engine, inputs, name)
+
+
+def inputs_read(inputs: MonthInputs) -> list[str]:
+    """The names of all relations that the month's SQL may read and does not make."""
     models = inputs.ws.models
     made = set(models) | {statement.name for statement in plan(inputs)}
     wanted = {name for model in models.values() if model.layer in _LAYERS for name in model.depends}
     wanted |= {f"previous_{table}" for table in inputs.ws.contracts if table.startswith("core_")} | set(_DERIVED)
-    for name in sorted(wanted - made):
-        _register(engine, inputs, name)
+    return sorted(wanted - made)
+
+
+def recipe(engine: DuckEngine, inputs: MonthInputs) -> Recipe:
+    """The month's steps over inputs that are registered."""
+    columns = {name: engine.columns(name) for name in inputs_read(inputs)}
+    return recipe_of(inputs.ws.models, inputs.ws.contracts, plan(inputs), columns, _params(inputs))
 
 
 def _register(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
@@ -277,7 +300,7 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
             f"{dataset}, {inputs.period}: {kind} rows of {lost[0].stem} are gone from the restricted zone",
             "restore them from the backup; a missing file is not an empty one",
         )
-    persons = person_tokens(contract) if kind != "keys" and _has_digests(inputs, dataset) else []
+    persons = person_tokens(contract) if kind != "keys" and has_digests(inputs, dataset) else []
     given = f"{kind}_{dataset}__given" if persons else f"{kind}_{dataset}"
     engine.register_parquet(given, paths, held)
     if persons:
@@ -288,7 +311,7 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
         engine.run_view(f"{kind}_{dataset}", select)
 
 
-def _has_digests(inputs: MonthInputs, dataset: str) -> bool:
+def has_digests(inputs: MonthInputs, dataset: str) -> bool:
     """Whether banks deliver the dataset and some bank's identity numbers are digests."""
     registry = inputs.ws.registry
     return registry.takes_id_digests and any(dataset in bank.feeds for bank in registry.banks.values())
@@ -318,6 +341,43 @@ def register_staged(engine: DuckEngine, ws: Workspace, name: str, table: str, gr
     staged = [_staged(Path(graded.staged_path)) for graded in gradings]
     paths = [ws.settings.lake / file.path for one in staged for file in one.files if file.table == table]
     engine.register_parquet(name, paths, {column.name: column.type for column in ws.contracts[table].published})
+
+
+def files_read(inputs: MonthInputs) -> dict[str, list[str]]:
+    """The files behind every input, each written once: two months with the same files have the same rows."""
+    return {name: sorted(str(path) for path in _files_of(inputs, name)) for name in inputs_read(inputs)}
+
+
+def _files_of(inputs: MonthInputs, name: str) -> list[Path]:
+    kind, _, rest = name.partition("_")
+    if name in _DERIVED:
+        return [_kept_apart(inputs, _DERIVED[name](inputs))]
+    if kind in ("accepted", "rejected", "keys"):
+        given = [path_of(inputs.ws, kind, one) for one in inputs.in_force if one.dataset == rest]
+        return [*given, *(_digests(inputs) if kind != "keys" and has_digests(inputs, rest) else [])]
+    periods = {"previous": [str(inputs.period.previous())], "history": list(inputs.earlier)}.get(kind, [])
+    staged = [_staged(Path(inputs.earlier[one].staged_path)) for one in periods if one in inputs.earlier]
+    return [inputs.ws.settings.lake / file.path for one in staged for file in one.files if file.table == rest]
+
+
+def _kept_apart(inputs: MonthInputs, table: pa.Table) -> Path:
+    """A relation that is in no delivery, as a file named by its rows."""
+    scratch = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), scratch)
+    held = scratch.getvalue().to_pybytes()
+    return _write_once(
+        inputs.ws.settings.staging / "derived", hashlib.md5(held, usedforsecurity=False).hexdigest(), held
+    )
+
+
+def _write_once(folder: Path, name: str, held: bytes) -> Path:
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".part")
+        scratch.write_bytes(held)
+        scratch.replace(path)
+    return path
 
 
 def _expected_inputs(inputs: MonthInputs) -> pa.Table:
@@ -429,15 +489,13 @@ def _of_layer(inputs: MonthInputs, layer: str) -> Iterable[Model]:
 # -- stage and publish ------------------------------------------------------------------------------------------------
 
 
-def stage(engine: DuckEngine, inputs: MonthInputs, *, now: datetime) -> Staged:
-    """Write every table of the month to the lake's data folder and record the grading; nothing is visible yet."""
+def stage(engine: DuckEngine, inputs: MonthInputs, base: Base, files: Sequence[DataFile], *, now: datetime) -> Staged:
+    """Record the grading whose tables are written to the lake's data folder; nothing is visible yet."""
     ws, period = inputs.ws, str(inputs.period)
-    files = write_tables(engine, inputs)
     staged = Staged(ws.settings.staging / period / f"{inputs.fingerprint}.json", tuple(files))
     staged.path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(
-        {"files": [_file_json(file) for file in files], "facts": _facts(inputs)}, ensure_ascii=False, indent=1
-    )
+    content = {"files": [_file_json(file) for file in files], "facts": _facts(inputs), "base": asdict(base)}
+    text = json.dumps(content, ensure_ascii=False, indent=1)
     scratch = staged.path.with_suffix(".part")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(staged.path)
@@ -445,6 +503,30 @@ def stage(engine: DuckEngine, inputs: MonthInputs, *, now: datetime) -> Staged:
     contents = {table: str(content) for (table, _), content in contents_of(files).items()}
     ws.ledger.record_grading(period, inputs.fingerprint, str(staged.path), contents, now=now)
     return staged
+
+
+def base_of_next(engine: DuckEngine, inputs: MonthInputs, how: Recipe, kept: Mapping[str, str]) -> Base:
+    """What the next grading of this month may rest on. `kept` names the relation that holds all rows of each kept one."""
+    rows = {name: engine.arrow(f"SELECT * FROM {held} ORDER BY ALL") for name, held in kept.items()}
+    files = {name: str(_kept_apart(inputs, table)) for name, table in rows.items()}
+    return Base(recipe_mark(inputs, how), files_read(inputs), files)
+
+
+def recipe_mark(inputs: MonthInputs, how: Recipe) -> str:
+    """A mark of everything but the inputs' rows: steps with their policies, parameters, columns, the token key."""
+    parts = [[(step.name, step.sql) for step in how.steps], how.inputs, how.params, inputs.ws.token_key.version]
+    return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
+
+
+def last_base(graded: Graded) -> Base | None:
+    """What the grading of a month left for the next one; None for one that was graded before there was such a thing."""
+    found = json.loads(Path(graded.staged_path).read_text(encoding="utf-8")).get("base")
+    return Base(**found) if found else None
+
+
+def staged_files(graded: Graded) -> tuple[DataFile, ...]:
+    """The files of a graded month."""
+    return _staged(Path(graded.staged_path)).files
 
 
 def write_tables(engine: DuckEngine, inputs: MonthInputs) -> list[DataFile]:

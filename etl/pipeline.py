@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, casework, deadlines, deliveries, examination, months, requalified, revisions
+from etl import (
+    across,
+    admission,
+    casework,
+    deadlines,
+    deliveries,
+    examination,
+    incremental,
+    months,
+    requalified,
+    revisions,
+)  # fmt: skip
+from etl.affected import Everything
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -24,7 +36,8 @@ from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
 from etl.ledger.cases import CaseAlert
 from etl.ledger.records import Alert, Delivery
-from etl.months import Grading, MonthInputs
+from etl.ledger.records import Grading as Graded
+from etl.months import Grading, MonthInputs, Staged
 from etl.period import Period
 from etl.publish.manifest import Manifest
 from etl.registry import Source
@@ -36,6 +49,7 @@ INTAKE_MEMORY = "400MB"  # of one delivery: several are taken in side by side, a
 STUCK_AFTER = timedelta(minutes=15)
 MAX_ATTEMPTS = 5
 _log = logging.getLogger("creditvillage.intake")
+_grading_log = logging.getLogger("creditvillage.grading")
 
 # -- the verbs --------------------------------------------------------------------------------------------------------
 
@@ -426,14 +440,35 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
     known = ws.ledger.last_grading(period)
     if known and known.fingerprint == inputs.fingerprint:
         return Grading(period, changed=False, staged=months.unreleased(ws, known))
-    with ws.engine() as engine, _timed(ws, period, "grade", now) as counts:
+    staged = _grade_affected(ws, inputs, known, now=now) if known else None
+    staged = staged or _grade_all(ws, inputs, now=now)
+    across.settle(ws, period)
+    return Grading(period, changed=True, staged=staged.path)
+
+
+def _grade_all(ws: Workspace, inputs: MonthInputs, *, now: datetime) -> Staged:
+    """Conform and grade a whole month."""
+    with ws.engine() as engine, _timed(ws, str(inputs.period), "grade", now) as counts:
         months.register_inputs(engine, inputs)
+        how = months.recipe(engine, inputs)
         conform(engine, inputs)
         grade(engine, inputs)
-        staged = months.stage(engine, inputs, now=now)
-        across.settle(ws, period)
+        base = months.base_of_next(engine, inputs, how, {name: name for name in how.kept})
+        staged = months.stage(engine, inputs, base, months.write_tables(engine, inputs), now=now)
         counts.update(rows_out=staged.rows)
-    return Grading(period, changed=True, staged=staged.path)
+    return staged
+
+
+def _grade_affected(ws: Workspace, inputs: MonthInputs, known: Graded, *, now: datetime) -> Staged | None:
+    """Conform and grade again only what the changed inputs affect; None where that may be everything."""
+    try:
+        with ws.engine() as engine, _timed(ws, str(inputs.period), "grade_affected", now) as counts:
+            again = incremental.grade_again(engine, inputs, known, now=now)
+            counts.update(rows_in=again.affected, rows_out=again.staged.rows)
+            return again.staged
+    except Everything as reason:
+        _grading_log.info("%s is graded as a whole: %s", inputs.period, reason)
+        return None
 
 
 def publish_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Manifest | None:

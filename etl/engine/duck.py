@@ -94,9 +94,15 @@ class DuckEngine:
         self._drop(name)
         self.con.execute(f"CREATE VIEW {identifier(name)} AS {select_sql}")
 
+    def columns(self, name: str) -> list[str]:
+        """The columns of a relation, in order."""
+        return [column for (column,) in self.fetch(f"SELECT column_name FROM (DESCRIBE {identifier(name)})")]
+
     def rename(self, name: str, other: str) -> None:
         """Let a table or view bear another name; an Arrow relation is kept as a table under it."""
-        kinds = dict(self.fetch("SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog <> 'temp'"))
+        kinds = dict(
+            self.fetch("SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog <> 'temp'")
+        )
         if name in kinds:
             kind = "VIEW" if kinds[name] == "VIEW" else "TABLE"
             self.con.execute(f"ALTER {kind} {identifier(name)} RENAME TO {identifier(other)}")

@@ -1,6 +1,6 @@
 """How far a model looks: at the rows of one subject, of one village, or at all rows at once; read from its SQL.
 
-Rows are linked by tokens (columns `…_key`). A SELECT that only joins and groups by tokens gives the same rows for a subject
+Rows are linked by tokens (columns `…_key`, `…_id`). A SELECT that only joins and groups by tokens gives the same rows for a subject
 when it reads nothing but what lies around that subject. One that groups by village needs the whole village; a median of a
 town, a count over a table or a window without a token needs all rows. What a common table expression counts over an input
 is computed beforehand from the whole input (`hoisted`), so that it does not make the rest of its model look far.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 import sqlglot
 from sqlglot import exp
@@ -18,8 +19,7 @@ from sqlglot import exp
 from etl.engine.dialect import DIALECT
 
 VILLAGE_COLUMN = "village_code"
-TOKEN_COLUMN = "token"
-_TOKEN_MARK = "_key"  # also household_key_before and the like
+_TOKEN_WORDS = frozenset({"key", "token", "id"})  # also household_key_before, case_id
 
 
 class Reach(IntEnum):
@@ -69,11 +69,17 @@ def reading(sql: str, names: Callable[[str], str]) -> str:
     return tree.sql(dialect=DIALECT)
 
 
+@cache
 def tables_of(sql: str) -> frozenset[str]:
     """The relations a SELECT reads."""
     tree = sqlglot.parse_one(sql, read=DIALECT)
     ours = {cte.alias for cte in tree.find_all(exp.CTE)}
     return frozenset(table.name for table in tree.find_all(exp.Table)) - ours
+
+
+def is_token(column: str) -> bool:
+    """Whether a column links rows of one subject."""
+    return bool(_TOKEN_WORDS & set(column.split("_")))
 
 
 def _in_order(tree: exp.Expr) -> list[exp.CTE]:
@@ -150,20 +156,16 @@ def _equal_columns(condition: exp.Expr | None) -> set[str]:
 def _one_of(equation: exp.EQ) -> str:
     """The column two sides share: a token or village on both; else nothing that links."""
     left, right = _columns([equation.this]), _columns([equation.expression])
-    for test in (_is_token, VILLAGE_COLUMN.__eq__):
+    for test in (is_token, VILLAGE_COLUMN.__eq__):
         if any(map(test, left)) and any(map(test, right)):
             return next(filter(test, left))
     return ""
 
 
 def _by(columns: set[str]) -> Reach:
-    if any(map(_is_token, columns)):
+    if any(map(is_token, columns)):
         return Reach.SUBJECT
     return Reach.VILLAGE if VILLAGE_COLUMN in columns else Reach.EVERYTHING
-
-
-def _is_token(column: str) -> bool:
-    return _TOKEN_MARK in column or column == TOKEN_COLUMN
 
 
 def _columns(expressions: Iterable[exp.Expr]) -> set[str]:

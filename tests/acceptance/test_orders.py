@@ -13,6 +13,7 @@ import pytest
 from etl import months, pipeline
 from etl.intake.database import SourceUnavailableError
 from etl.local.postgres import database
+from etl.publish.lake import columns_of
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
 from tests.acceptance.county import DELIVERED, NOW, PERIODS, County, county_at, three_towns
@@ -108,6 +109,31 @@ def test_a_revision_regrades_alone_and_a_rejected_one_changes_nothing(fresh: Cou
     released = pipeline.publish_period(fresh.settings, "2024-02", now=NOW)
     assert released is not None
     assert released.release_id == "2024-02-002"
+
+
+def test_a_revision_is_graded_in_part_and_all_tables_are_as_from_the_whole(fresh: County) -> None:
+    fresh.live("2024-02")
+    place = next((fresh.settings.drop / "baiyun_rcb").glob("农户贷款借据_202402.csv"))
+    revise(fresh, place.with_name("农户贷款借据_202402_2.csv"), place.read_bytes().rsplit(b"\n", 4)[0] + b"\n")
+    pipeline.grade_period(fresh.settings, "2024-02", now=NOW)
+    steps = fresh.rows(
+        "SELECT step, rows_in FROM audit.step_outcomes WHERE step LIKE 'grade%' ORDER BY step_outcome_id"
+    )
+    assert [step for step, _ in steps] == ["grade", "grade_affected"]
+    assert steps[1][1] > 0
+    assert contents(fresh)["2024-02"] == whole_contents(fresh, "2024-02")
+
+
+def whole_contents(county: County, period: str) -> dict[str, str]:
+    """The contents of all tables when nothing that was graded before is used."""
+    ws = Workspace(county.settings)
+    inputs = months.inputs_of(ws, period)
+    with ws.engine() as engine:
+        months.register_inputs(engine, inputs)
+        months.conform(engine, inputs)
+        months.grade(engine, inputs)
+        made = list(contents(county)[period])
+        return {table: str(engine.content(table, list(columns_of(ws.contracts[table])))) for table in made}
 
 
 def revise(county: County, place: Path, content: bytes) -> None:

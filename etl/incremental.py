@@ -1,0 +1,101 @@
+"""A graded month graded again only where its inputs changed; every table comes out as from grading all of it.
+
+The base is the last grading of the month. Inputs are files written once, so what changed is found by comparing the files
+that were read with those to be read now, and the rows of those that are not in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from etl import months
+from etl.affected import Everything, Recipe, Spliced, base_of, recompute
+from etl.contract.model import Contract
+from etl.engine.duck import DuckEngine, identifier
+from etl.ledger.records import Grading
+from etl.months import Base, MonthInputs, Staged
+from etl.publish.lake import DataFile, write_partition
+
+GRADES = "core_household_grades"
+
+
+@dataclass(frozen=True)
+class Again:
+    """A month graded again; `affected` is the number of households whose grades, or what is said of them, changed."""
+
+    staged: Staged
+    affected: int
+
+
+def grade_again(engine: DuckEngine, inputs: MonthInputs, known: Grading, *, now: datetime) -> Again:
+    """Grade what the changed inputs affect and stage the month; raises Everything where that may be all of it."""
+    base = months.last_base(known)
+    if base is None:
+        raise Everything("the last grading left nothing to rest on")
+    months.register_inputs(engine, inputs)
+    how = months.recipe(engine, inputs)
+    if base.recipe != months.recipe_mark(inputs, how):
+        raise Everything("policies, SQL, columns or parameters changed")
+    _register_base(engine, inputs, known, base, how)
+    spliced = recompute(engine, how, dict(_differing(engine, inputs, base)))
+    files = [
+        file for step in how.steps if step.contract for file in _files(engine, inputs, known, step.contract, spliced)
+    ]
+    kept = {name: spliced[name].whole for name in how.kept}
+    staged = months.stage(engine, inputs, months.base_of_next(engine, inputs, how, kept), files, now=now)
+    return Again(staged, _changed(engine, spliced[GRADES]))
+
+
+def _register_base(engine: DuckEngine, inputs: MonthInputs, known: Grading, base: Base, how: Recipe) -> None:
+    """The tables as graded before, and what was kept beside them."""
+    for step in how.steps:
+        if step.contract:
+            months.register_staged(engine, inputs.ws, base_of(step.name), step.name, [known])
+    for name in how.kept:
+        _register_files(engine, base_of(name), [base.kept[name]])
+
+
+def _differing(engine: DuckEngine, inputs: MonthInputs, base: Base) -> Iterator[tuple[str, tuple[str, str]]]:
+    """For every input whose files changed, relations of the rows of files that are gone and of files that came."""
+    for name, now in months.files_read(inputs).items():
+        gone, came = (sorted(one) for one in (set(base.read[name]) - set(now), set(now) - set(base.read[name])))
+        if gone or came:
+            if months.has_digests(inputs, name.partition("_")[2]):
+                raise Everything(f"{name} names people by digests")
+            sides = f"{name}__gone", f"{name}__came"
+            _register_rows(engine, sides[0], gone, name)
+            _register_rows(engine, sides[1], came, name)
+            yield name, sides
+
+
+def _register_rows(engine: DuckEngine, side: str, paths: list[str], name: str) -> None:
+    """Rows of some of an input's files, with the columns the input has."""
+    lost = [path for path in paths if not Path(path).exists()]
+    if lost:
+        raise Everything(f"{Path(lost[0]).name}, of which {name} was read, is gone")
+    kinds = engine.fetch(f"SELECT column_name, column_type FROM (DESCRIBE {identifier(name)})")
+    engine.register_parquet(side, paths, {str(column): str(kind) for column, kind in kinds})
+
+
+def _register_files(engine: DuckEngine, name: str, paths: list[str]) -> None:
+    files = ", ".join(f"'{path}'" for path in paths)
+    engine.run_view(name, f"SELECT * FROM read_parquet([{files}])")
+
+
+def _files(
+    engine: DuckEngine, inputs: MonthInputs, known: Grading, contract: Contract, spliced: Mapping[str, Spliced]
+) -> list[DataFile]:
+    """A table's files: those of before when no row changed, else written anew."""
+    one = spliced.get(contract.table)
+    if one and not _changed(engine, one):
+        return [file for file in months.staged_files(known) if file.table == contract.table]
+    relation = one.whole if one else contract.table
+    return write_partition(engine, contract, relation, str(inputs.period), inputs.ws.settings.lake)
+
+
+def _changed(engine: DuckEngine, one: Spliced) -> int:
+    [(count,)] = engine.fetch(f"SELECT count(*) FROM {identifier(one.changed)}")
+    return int(count)

@@ -1,0 +1,170 @@
+"""What a change affects, computed again alone, gives the tables that computing the whole month gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.affected import Everything, Recipe, base_of, recipe_of, recompute
+from etl.engine.base import Content
+from etl.grading import grading_plan, load_policies
+from etl.period import Period
+from tests.grading.county import County, graded_month, random_county
+from tests.sql.month import CONTRACTS, MODELS, ROOT, Month, input_columns, published_columns
+
+PERIOD, HOUSEHOLDS, CHANGES = "2024-03", 100, 2
+Change = Callable[[County, np.random.Generator], None]
+
+
+def _some(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.choice(count, CHANGES, replace=False)
+
+
+def revised_notes(county: County, rng: np.random.Generator) -> None:
+    county.loans.loc[_some(rng, len(county.loans)), ["overdue_days", "loan_status"]] = [200, "overdue"]
+
+
+def notes_gone(county: County, rng: np.random.Generator) -> None:
+    county.loans = county.loans.drop(index=_some(rng, len(county.loans))).reset_index(drop=True)
+
+
+def other_borrowers(county: County, rng: np.random.Generator) -> None:
+    people = county.members["person_key"].to_numpy()
+    county.loans.loc[_some(rng, len(county.loans)), "co_person_key"] = people[_some(rng, len(people))]
+
+
+def rejected_notes(county: County, rng: np.random.Generator) -> None:
+    chosen = county.loans.iloc[_some(rng, len(county.loans))]
+    county.rejected = {**county.rejected, "loans": chosen[["supplier", "loan_key", "person_key", "co_person_key"]]}
+    county.loans = county.loans.drop(index=chosen.index).reset_index(drop=True)
+
+
+def people_who_moved(county: County, rng: np.random.Generator) -> None:
+    homes = county.households["household_key"].to_numpy()
+    county.members.loc[_some(rng, len(county.members)), "household_key"] = homes[_some(rng, len(homes))]
+
+
+def people_gone(county: County, rng: np.random.Generator) -> None:
+    county.members = county.members.drop(index=_some(rng, len(county.members))).reset_index(drop=True)
+
+
+def households_that_split(county: County, rng: np.random.Generator) -> None:
+    homes = county.households["household_key"].to_numpy()
+    county.households.loc[_some(rng, len(homes)), "former_household_key"] = homes[_some(rng, len(homes))]
+
+
+def consents_withdrawn(county: County, rng: np.random.Generator) -> None:
+    chosen = county.consents.index[county.consents["purpose"].isin(["grading", "bank_data"])]
+    county.consents.loc[chosen[_some(rng, len(chosen))], "withdrawn_on"] = date(2024, 3, 1)
+
+
+def agreements_broken(county: County, rng: np.random.Generator) -> None:
+    columns = ["performance", "has_unperformed_document", "unperformed_by"]
+    county.mediation.loc[_some(rng, len(county.mediation)), columns] = ["unperformed", True, "respondent"]
+
+
+CHANGES_KNOWN: tuple[Change, ...] = (
+    revised_notes, notes_gone, other_borrowers, rejected_notes, people_who_moved, people_gone, households_that_split,
+    consents_withdrawn, agreements_broken,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    statements = grading_plan(load_policies([ROOT / "config"], Period.parse(PERIOD)), MODELS)
+    inputs = {name: list(columns) for name, columns in input_columns().items()}
+    return recipe_of(MODELS, CONTRACTS, statements, inputs, Month(PERIOD).params)
+
+
+@pytest.fixture(scope="module")
+def before() -> Iterator[Month]:
+    month = graded_month("2024-02", random_county(7, HOUSEHOLDS))
+    yield month
+    month.close()
+
+
+@pytest.fixture(scope="module")
+def base(before: Month) -> Iterator[Month]:
+    month = whole(unchanged(), before)
+    yield month
+    month.close()
+
+
+def unchanged() -> County:
+    return random_county(8, HOUSEHOLDS, date(2024, 3, 31))
+
+
+def whole(county: County, before: Month) -> Month:
+    """The month computed as a whole."""
+    month = graded_month(PERIOD, county, before=before)
+    month.build_layer("marts")
+    return month
+
+
+def affected(county: County, before: Month, base: Month, recipe: Recipe) -> dict[str, Content]:
+    """The contents of all tables when only what changed since `base` is computed."""
+    month = graded_month(PERIOD, county, before=before)
+    differing = {}
+    for name in recipe.inputs:
+        was = base.engine.arrow(f"SELECT * FROM {name}")
+        month.engine.run_model(f"{name}__now", f"SELECT * FROM {name}")
+        month.engine.register_arrow(f"{name}__was", was)
+        rows = [month.engine.content(f"{name}__{when}", recipe.inputs[name]) for when in ("was", "now")]
+        if rows[0] != rows[1]:
+            differing[name] = (f"{name}__was", f"{name}__now")
+    for name in (*(step.name for step in recipe.steps if step.contract), *recipe.kept):
+        month.engine.register_arrow(base_of(name), base.engine.arrow(f"SELECT * FROM {name}"))
+    try:
+        spliced = recompute(month.engine, recipe, differing)
+        return {
+            step.name: month.engine.content(
+                spliced[step.name].whole if step.name in spliced else step.name, list(published_columns(step.name))
+            )
+            for step in recipe.steps
+            if step.contract
+        }
+    finally:
+        month.close()
+
+
+def assert_alike(county: County, before: Month, base: Month, recipe: Recipe) -> None:
+    expected = whole(county, before)
+    found = affected(county, before, base, recipe)
+    assert found == {name: expected.engine.content(name, list(published_columns(name))) for name in found}
+    assert found["core_household_grades"].rows == HOUSEHOLDS
+    expected.close()
+
+
+@pytest.mark.parametrize("change", CHANGES_KNOWN, ids=lambda change: change.__name__)
+def test_a_change_alone(change: Change, before: Month, base: Month, recipe: Recipe) -> None:
+    county = unchanged()
+    change(county, np.random.default_rng(11))
+    assert_alike(county, before, base, recipe)
+
+
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(CHANGES_KNOWN), min_size=2, max_size=4), st.integers(0, 1_000))
+def test_changes_one_upon_another(before: Month, base: Month, recipe: Recipe, changes: list[Change], seed: int) -> None:
+    county, rng = unchanged(), np.random.default_rng(seed)
+    for change in changes:
+        change(county, rng)
+    assert_alike(county, before, base, recipe)
+
+
+def test_what_reaches_everybody_is_not_computed_in_part(before: Month, base: Month, recipe: Recipe) -> None:
+    county = unchanged()
+    county.late = frozenset({"alpha"})
+    with pytest.raises(Everything, match="expected_inputs changed"):
+        affected(county, before, base, recipe)
+
+
+def test_a_median_that_moves_reaches_its_town(before: Month, base: Month, recipe: Recipe) -> None:
+    county = unchanged()
+    county.households["annual_income_yuan"] = "1.00"
+    with pytest.raises(Everything, match="feature_peers_household_town came out differently"):
+        affected(county, before, base, recipe)
