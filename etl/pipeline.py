@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, casework, deadlines, deliveries, examination, months, requalified, revisions
+from etl import across, admission, asking, casework, deadlines, deliveries, examination, months, requalified, revisions
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -400,6 +400,7 @@ def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert | CaseAl
     calendars current, write the notices that are due."""
     ws = Workspace(settings)
     casework.notify(ws, now=now)
+    asking.ask(ws, now=now)
     return [*deadlines.watch(ws, now=now), *casework.watch(ws, now=now)]
 
 
@@ -412,7 +413,9 @@ def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspac
     with ws.ledger.lock("grade"):
         for earlier in months.ready_before(ws, period):
             _grade_one(ws, earlier, now=now)
-        return _grade_one(ws, period, now=now)
+        grading = _grade_one(ws, period, now=now)
+    asking.ask(ws, now=now)
+    return grading
 
 
 def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
