@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,12 @@ def test_the_answer_decides_whether_the_fall_takes_effect(county: County) -> Non
 
 
 def test_a_question_whose_fall_is_gone_lapses(county: County) -> None:
-    case = _questions(county)[0]
-    asking._let_go(Workspace(county.settings), set(), NOW.date(), NOW)
-    assert cases.case_of(county.ledger, case.case_id).verdict == "lapsed"
+    fell = cases.all_cases(county.ledger)[0]
+    gone = replace(cases.NewCase("bank_confirmation", fell.household_key, MARCH, "hold/gone"), bank_code=fell.bank_code)
+    opened, _ = cases.open_case(
+        county.ledger, gone, account="system", on=NOW.date(), texts={}, seal=lambda _, text: text.encode(), now=NOW
+    )
+    assert asking.ask(Workspace(county.settings), now=NOW) == []
+    lapsed = cases.case_of(county.ledger, opened.case_id)
+    assert (lapsed.state, lapsed.verdict, "asked" in lapsed.steps) == ("closed", "lapsed", False)
     assert not pipeline.grade_period(county.settings, MARCH, now=NOW).changed
