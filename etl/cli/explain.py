@@ -81,15 +81,24 @@ def _summary(found: Document, language: str) -> Panel:
     if found["hold"]:
         hold = found["hold"]
         lines.append(Text(f"‖ {_say(hold['says'], language)}；{_say(hold['ends'], language)}", style="yellow"))
+    lines += [Text(_case(case, language), style="yellow") for case in found["cases"]]
     if found["note"]:
         lines.append(Text(_say(found["note"], language), style="yellow"))
     status = _say(policy["status_says"], language)
-    lines.append(Text(f"{policy['name']} {policy['version']}：{status}", style="dim"))
+    lines.append(Text(f"{policy['name']} {policy['version']}{words.colon(language)}{status}", style="dim"))
     if found["synthetic"]:
         lines.append(Text(_say(found["synthetic"], language), style="dim"))
     where = " ".join(filter(None, (place["town_name"], place["village_name"])))
     title = f"{_say({'zh': words.TITLE.zh, 'en': words.TITLE.en}, language)} · {found['household']} · {found['period']} · {where}"
     return Panel(Text("\n").join(lines), title=escape(title), title_align="left")
+
+
+def _case(case: Document, language: str) -> str:
+    due = _say(
+        {"zh": f"答复期限 {case['answer_due_on']}", "en": f"to be answered by {case['answer_due_on']}"}, language
+    )
+    ends = _say(case["verdict_says"], language) if case["verdict"] else due
+    return f"※ {_say(case['kind_says'], language)} {case['case_id']}  {case['opened_on']}  {ends}"
 
 
 def _score(score: Decimal, total: Decimal | None) -> Text:
@@ -184,7 +193,10 @@ def _closing(found: Document, language: str) -> Iterator[Text]:
         group = f"{_say(peers['group_says'], language)} {peers['households']}"
         for name, one in peers["quartiles"].items():
             bounds = " / ".join(_number(one[bound]) for bound in ("low", "median", "high"))
-            yield Text(f"{group}  {name} {_number(one['own'])}：{_say(one['says'], language)}  ({bounds})", style="dim")
+            yield Text(
+                f"{group}  {name} {_number(one['own'])}{words.colon(language)}{_say(one['says'], language)}  ({bounds})",
+                style="dim",
+            )
     contact = objection["contact"]
     zh = f"异议：{objection['answered_within_days']} 日内答复，{contact['zh']} {contact['phone']}"
     en = f"objections are answered within {objection['answered_within_days']} days: {contact['en']} {contact['phone']}"

@@ -8,7 +8,7 @@ it cannot work out either: neither the total, nor the computed grade, nor the di
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from etl.ledger.transitions import code_version
@@ -18,7 +18,7 @@ from etl.reports.advice import FEATURES, Advice, Step
 from etl.reports.explanation import HELD, Explanation, Line, read_explanation
 from etl.reports.peers import Quartiles
 from etl.tokens import token
-from etl.vocabulary import ConfigurationError
+from etl.vocabulary import CASE_KIND_LABELS, CASE_VERDICT_LABELS, ConfigurationError
 from etl.workspace import Workspace
 
 AUDIENCES: Final = ("subject", "village", "county", "auditor")
@@ -58,6 +58,7 @@ def document(found: Explanation, audience: str) -> Document:
         "indicators": [_line(found, line, audience) for line in lines],
         "vetoes": _vetoes(found, sees_all),
         "hold": _hold(found) if sees_all else None,
+        "cases": [_case(found, case) for case in found.cases] if sees_all else [],
         "advice": _advice(found) if found.advice and sees_all else None,
         "peers": _peers(found, None if sees_all else _sight(found)),
         "sources": _sources(found, lines),
@@ -105,6 +106,7 @@ def _grade_in_effect(found: Explanation) -> Document:
         "effective": grade["effective_grade"],
         "effective_from_on": grade["effective_from_on"],
         "effective_to_on": grade["effective_to_on"],
+        "is_disputed": grade["is_disputed"],
         "round": grade["round"],
         "not_rated_reason": reason,
         "not_rated_says": _maybe(words.NOT_RATED.get(reason, words.NOT_RATED_GRADE) if reason else None),
@@ -117,6 +119,7 @@ def _grade(found: Explanation) -> Document:
         **_grade_in_effect(found),
         "computed": grade["computed_grade"],
         "status": grade["status"],
+        "noticed_on": grade["noticed_on"],
         "score": grade["score"],
         "base": version.base,
         "total": version.total,
@@ -142,6 +145,17 @@ def _hold(found: Explanation) -> Document | None:
         return None
     says, ends = words.hold_words(reason)
     return {"reason": reason, "says": _both(says), "ends": _both(ends)}
+
+
+def _case(found: Explanation, case: Mapping[str, Any]) -> Document:
+    """A case that bears on the household's grade: what, since when, how far, and which bank it was put to."""
+    bank = found.ws.registry.banks.get(case["bank_code"] or "")
+    return {
+        "case_id": case["case_id"], "kind": case["case_kind"], "kind_says": CASE_KIND_LABELS[case["case_kind"]],
+        "state": case["case_state"], "is_open": case["is_open"], "opened_on": case["opened_on"],
+        "answer_due_on": case["answer_due_on"], "answered_on": case["answered_on"], "verdict": case["verdict"],
+        "verdict_says": CASE_VERDICT_LABELS.get(case["verdict"] or ""), "bank": _maybe(bank.name if bank else None),
+    }  # fmt: skip
 
 
 def _vetoes(found: Explanation, sees_all: bool) -> list[Document]:

@@ -126,13 +126,24 @@ def _notices(found: Document, language: str) -> Iterator[Markup]:
         yield Markup(f'<div class="notice">{_text(found["synthetic"], language)}</div>')
     name = _say(language, "评定办法", "policy")
     status = _inline(policy["status_says"], language)
-    yield Markup(f'<div class="notice">{name} {escape(policy["name"])} {escape(policy["version"])}：{status}</div>')
+    yield Markup(
+        f'<div class="notice">{name} {escape(policy["name"])} {escape(policy["version"])}{words.colon(language)}{status}</div>'
+    )
     if found["hold"]:
         hold = found["hold"]
         ends = f"<p class='soft'>{_inline(hold['ends'], language)}</p>"
         yield Markup(f'<div class="notice">{_text(hold["says"], language)}{ends}</div>')
+    for case in found["cases"]:
+        yield Markup(f'<div class="notice">{_case(case, language)}</div>')
     if found["note"]:
         yield Markup(f'<div class="notice">{_text(found["note"], language)}</div>')
+
+
+def _case(case: Document, language: str) -> str:
+    opened, due = _say(language, "受理", "opened"), _say(language, "答复期限", "to be answered by")
+    ends = f"{_inline(case['verdict_says'], language)}" if case["verdict"] else f"{due} {case['answer_due_on']}"
+    kind = _inline(case["kind_says"], language)
+    return f"{kind} <code>{escape(case['case_id'])}</code> · {opened} {case['opened_on']} · {ends}"
 
 
 def _indicators(found: Document, language: str) -> Iterator[Markup]:
@@ -158,7 +169,7 @@ def _line(line: Document, language: str) -> Markup:
     return Markup(
         f'<div class="line"><p><b>{_inline(line["label"], language)}</b><span class="points">{points}</span></p>'
         f"{_bar(line['points'], line['max_points'])}"
-        f"<p>{' · '.join(filter(None, (says, band)))}</p><p class='soft'>{rest}</p></div>"
+        f"<p>{' · '.join(dict.fromkeys(filter(None, (says, band))))}</p><p class='soft'>{rest}</p></div>"
     )
 
 
@@ -196,7 +207,7 @@ def _advice(found: Document, language: str) -> Iterator[Markup]:
 def _step(step: Document, language: str) -> str:
     points = f"{_number(step['points_now'])} → {_number(step['points_then'])}"
     unit = _say(language, "分", "points")
-    return f"{_text(step['says'], language)}<p class='soft'>{_inline(step['label'], language)}：{points} {unit}</p>"
+    return f"{_text(step['says'], language)}<p class='soft'>{_inline(step['label'], language)}{words.colon(language)}{points} {unit}</p>"
 
 
 def _peers(found: Document, language: str) -> Iterator[Markup]:
@@ -216,7 +227,7 @@ def _quartile(name: Mapping[str, str], one: Document, *, language: str) -> str:
     bounds = " / ".join(_number(one[bound]) for bound in ("low", "median", "high"))
     says = _inline(one["says"], language)
     quarters = _say(language, "四分位", "quartiles")
-    return f"{_inline(name, language)} {_number(one['own'])}：{says} <span class='soft'>{quarters} {bounds}</span>"
+    return f"{_inline(name, language)} {_number(one['own'])}{words.colon(language)}{says} <span class='soft'>{quarters} {bounds}</span>"
 
 
 def _sources(found: Document, language: str) -> Iterator[Markup]:
@@ -227,9 +238,11 @@ def _sources(found: Document, language: str) -> Iterator[Markup]:
 
 
 def _source(source: Document, labels: Mapping[str, Mapping[str, str]], language: str) -> str:
-    suppliers = "、".join(_inline(name, language) for name in source["suppliers"]) or escape(source["dataset"])
-    used = "、".join(_inline(labels[name], "zh" if language == "both" else language) for name in source["indicators"])
-    return f"{suppliers} <span class='soft'>{used}</span>"
+    suppliers = words.listed((_inline(name, language) for name in source["suppliers"]), language)
+    used = words.listed(
+        (_inline(labels[name], "en" if language == "en" else "zh") for name in source["indicators"]), language
+    )
+    return f"{suppliers or escape(source['dataset'])} <span class='soft'>{used}</span>"
 
 
 def _objection(found: Document, language: str) -> Iterator[Markup]:

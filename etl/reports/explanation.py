@@ -24,7 +24,9 @@ from etl.reports.peers import Group, Quartiles, peer_group, quartiles
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
 
-TABLES: Final = ("core_household_grades", "core_household_points", "core_households", "core_members", "core_loans")
+TABLES: Final = (
+    "core_household_grades", "core_household_points", "core_households", "core_members", "core_loans", "core_cases",
+)  # fmt: skip
 HELD: Final = "held"
 _EVIDENCE: Final = re.compile(
     r"(?P<table>[a-z_]+)(?:@(?P<period>\d{4}-\d{2}))?(?::(?P<keys>.*?))?(?: \+(?P<more>\d+))?"
@@ -33,6 +35,10 @@ _BANKS: Final = """
     SELECT DISTINCT bank_code FROM core_loans
     WHERE household_key = $key OR co_person_key IN (SELECT person_key FROM core_members WHERE household_key = $key)
     ORDER BY bank_code"""
+
+_CASES: Final = """
+    SELECT case_id, case_kind, case_state, opened_on, answer_due_on, answered_on, verdict, is_open, bank_code
+    FROM core_cases WHERE household_key = $key ORDER BY opened_on, case_id"""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class Explanation:
     grade: Mapping[str, Any]
     lines: Sequence[Line]
     banks: Sequence[str]
+    cases: Sequence[Mapping[str, Any]]
     group: Group | None
     quartiles: Mapping[str, Quartiles]
     advice: Advice | None
@@ -158,7 +165,8 @@ def read_explanation(ws: Workspace, household_no: str, period: str, *, with_advi
         group = peer_group(engine, key)
         return Explanation(
             ws=ws, inputs=inputs, graded=graded, guide=guide, household_no=household_no.strip(), household_key=key,
-            grade=grade, lines=lines, banks=[bank for (bank,) in engine.fetch(_BANKS, {"key": key})], group=group,
+            grade=grade, lines=lines, banks=[bank for (bank,) in engine.fetch(_BANKS, {"key": key})],
+            cases=engine.arrow(_CASES, {"key": key}).to_pylist(), group=group,
             quartiles=_quartiles(engine, group, key, [line.indicator.block for line in lines]),
             advice=_advice(ws, guide, key, period) if with_advice else None,
         )  # fmt: skip
@@ -211,6 +219,7 @@ def _advice(ws: Workspace, guide: Guide, key: str, period: str) -> Advice:
             return advise(
                 month.engine, month.inputs.policies, ws.models, guide, key,
                 lambda statement: months.run_statement(month.engine, month.inputs, statement),
+                notice_days=ws.registry.county.notice_days,
             )  # fmt: skip
     except DataError as error:
         return Advice("unavailable", problem=str(error))

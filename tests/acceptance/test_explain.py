@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from etl.reports.explain_page import as_page
 from etl.reports.explanation import Explanation, read_explanation
 from etl.settings import PROJECT_ROOT
 from etl.tokens import token
+from etl.vocabulary import CASE_KIND_LABELS
 from etl.workspace import Workspace
 from tests.acceptance.county import PERIODS, County
 
@@ -34,6 +36,10 @@ FROM core.core_household_grades WHERE period = :period ORDER BY household_key"""
 POINTS = """
 SELECT indicator, value_text, band, points, max_points, state, evidence
 FROM core.core_household_points WHERE period = :period AND household_key = :key"""
+CASE = {
+    "case_id": "BC-2024-0001", "case_kind": "bank_confirmation", "case_state": "asked", "opened_on": date(2024, 4, 5),
+    "answer_due_on": date(2024, 4, 25), "answered_on": None, "verdict": None, "is_open": True, "bank_code": "qinghe_rcb",
+}  # fmt: skip
 Grade = Mapping[str, Any]
 
 
@@ -89,7 +95,7 @@ def test_the_figures_are_those_for_sql_users(
         assert (found["grade"]["effective"], found["grade"]["computed"]) == (one["effective"], one["computed"])
 
 
-def without_bank(found: Explanation, **other: Any) -> Explanation:
+def without_bank(found: Explanation) -> Explanation:
     """The same household with everything that bank data move set to something else."""
     lines = [
         replace(
@@ -103,9 +109,10 @@ def without_bank(found: Explanation, **other: Any) -> Explanation:
         **found.grade, "score": Decimal("1.11"), "computed_grade": "D", "status": "computed", "input_state": "withheld",
         "hold_reason": "awaiting_bank_confirmation",
     }  # fmt: skip
+    cases = [{**CASE, "bank_code": "xinhe_vb"}]
     moved = {name: one for name, one in found.quartiles.items() if name not in (BANK, "score")}
     return replace(
-        found, lines=lines, grade=grade, banks=["xinhe_vb"], quartiles=moved, advice=Advice("on_hold"), **other
+        found, lines=lines, grade=grade, banks=["xinhe_vb"], cases=cases, quartiles=moved, advice=Advice("on_hold")
     )
 
 
@@ -194,6 +201,16 @@ def test_who_is_not_rated_learns_why(
     assert found["grade"]["not_rated_says"] == {"zh": words.NOT_RATED[reason].zh, "en": words.NOT_RATED[reason].en}
     assert (found["grade"]["effective"], found["grade"]["score"], found["indicators"]) == (None, None, [])
     assert (found["advice"]["outcome"], found["advice"]["steps"]) == ("not_rated", [])
+
+
+def test_an_open_case_shows_its_clock(borrower: Explanation) -> None:
+    asked = replace(borrower, cases=[CASE])
+    [case] = document(asked, "subject")["cases"]
+    assert (case["kind_says"]["en"], case["answer_due_on"], case["bank"]["zh"]) == (
+        CASE_KIND_LABELS["bank_confirmation"]["en"], date(2024, 4, 25), "清河农商行（合成）",
+    )  # fmt: skip
+    assert "2024-04-25" in as_page(document(asked, "subject"), "zh")
+    assert document(asked, "village")["cases"] == []
 
 
 def test_a_veto_is_named_with_its_cap(borrower: Explanation) -> None:
