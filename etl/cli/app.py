@@ -215,23 +215,25 @@ def run_command(
 
 @app.command()
 def explain(
-    household_no: Annotated[str, typer.Argument(help="户号。 Household number.")],
+    number: Annotated[str, typer.Argument(help="户号（或主体编号）。 Household number, or another subject's own.")],
     period: PeriodOption,
     audience: Annotated[str, typer.Option("--for", help="subject | village | county | auditor")] = "subject",
+    subject: Annotated[str, typer.Option(help="household | business | collective | merchant")] = "household",
     language: Annotated[str, typer.Option("--lang", help="zh | en | both")] = "both",
     html: Annotated[Path | None, typer.Option(help="另存为网页。 Write it as a page, too.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """说明一户的等级：每项得分与依据，怎样提升，如何异议。 Why a grade is what it is, and what would lift it."""
-    from etl.cli.explain import explain_household
+    """说明等级由来：每项得分与依据，怎样提升，如何异议。 Why a grade is what it is, and what would lift it."""
+    from etl.cli.explain import explain_grade
     from etl.local.postgres import database
 
     month = parse_period(period)
     with database(_checked(month)) as settings:
-        explain_household(
+        explain_grade(
             settings,
-            household_no,
+            number,
             month,
+            subject=subject,
             audience=audience,
             language=language,
             html_path=html,

@@ -26,20 +26,21 @@ _BAR: Final = 12
 _COLOURS: Final = {"AAA": "bold green", "AA": "green", "A": "cyan", "B": "yellow", "C": "yellow", "D": "red"}
 
 
-def explain_household(
+def explain_grade(
     settings: Settings,
-    household_no: str,
+    number: str,
     period: str,
     *,
+    subject: str,
     audience: str,
     language: str,
     html_path: Path | None,
     as_json: bool,
     console: Console,
 ) -> None:
-    """Print the explanation of one household's grade; with `html_path` also write it as a page.
+    """Print the explanation of one grade; with `html_path` also write it as a page.
 
-    Raises ConfigurationError for an unknown audience, language or folder, DataError for an unknown household or month.
+    Raises ConfigurationError for an unknown audience, subject, language or folder, DataError for an unknown number or month.
     """
     if language not in words.LANGUAGES:
         raise ConfigurationError("--lang", language, "no such language", f"use one of {', '.join(words.LANGUAGES)}")
@@ -47,7 +48,7 @@ def explain_household(
         raise ConfigurationError("--html", str(html_path), "no such folder", "name a file in a folder that is there")
     ws = Workspace(settings)
     ws.ledger.migrate()
-    found = explain(ws, household_no, period, audience)
+    found = explain(ws, number, period, audience, subject=subject)
     if html_path is not None:
         html_path.write_text(as_page(found, language), encoding="utf-8")
     if as_json:
@@ -89,7 +90,7 @@ def _summary(found: Document, language: str) -> Panel:
     if found["synthetic"]:
         lines.append(Text(_say(found["synthetic"], language), style="dim"))
     where = " ".join(filter(None, (place["town_name"], place["village_name"])))
-    title = f"{_say({'zh': words.TITLE.zh, 'en': words.TITLE.en}, language)} · {found['household']} · {found['period']} · {where}"
+    title = f"{_say({'zh': words.TITLE.zh, 'en': words.TITLE.en}, language)} · {found['number']} · {found['period']} · {where}"
     return Panel(Text("\n").join(lines), title=escape(title), title_align="left")
 
 
@@ -113,7 +114,8 @@ def _standing(found: Document, language: str) -> Iterator[str]:
         yield _say(grade["not_rated_says"], language)
         return
     since = grade["effective_from_on"]
-    yield _say({"zh": f"现行等级，自 {since}", "en": f"grade in effect since {since}"}, language)
+    zh, en = (f"，自 {since}", f" since {since}") if since else ("", "")
+    yield _say({"zh": f"现行等级{zh}", "en": f"grade in effect{en}"}, language)
     if grade.get("computed") and grade["computed"] != grade["effective"]:
         yield "  " + _say({"zh": f"（计算等级 {grade['computed']}）", "en": f"computed {grade['computed']}"}, language)
 
@@ -190,7 +192,7 @@ def _advice(advice: Document, language: str) -> Panel:
 def _closing(found: Document, language: str) -> Iterator[Text]:
     peers, objection = found["peers"], found["rights"]["objection"]
     if peers:
-        group = f"{_say(peers['group_says'], language)} {peers['households']}"
+        group = f"{_say(peers['group_says'], language)} {peers['size']}"
         for name, one in peers["quartiles"].items():
             bounds = " / ".join(_number(one[bound]) for bound in ("low", "median", "high"))
             yield Text(

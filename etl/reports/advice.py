@@ -34,7 +34,7 @@ KEY = "household_key"
 TWINS = "advice_twins"
 MOST_CHANGES = 4
 SMALLEST = Decimal("0.01")  # values have two decimals
-SUBJECT = "household"
+HOUSEHOLD = "household"
 REGRADED = ("household_features", "household_scores", "core_household_points", "deep_falls", "core_household_grades")
 _TWIN = "twin"
 Outcome = Literal["found", "best_grade", "not_rated", "on_hold", "vetoed", "out_of_reach", "unavailable"]
@@ -114,9 +114,9 @@ def advise(
     return Advice(_why_not(best), target, graded=best)
 
 
-def scorecard_of(policies: Policies, town_code: str | None) -> ScorecardVersion:
-    """The scorecard of a town's households: its own, else the county's."""
-    scopes = policies.scorecards[SUBJECT]
+def scorecard_of(policies: Policies, town_code: str | None, subject: str = HOUSEHOLD) -> ScorecardVersion:
+    """The scorecard of a town's subjects: its own, else the county's."""
+    scopes = policies.scorecards[subject]
     return scopes.get(town_code or COUNTY, scopes[COUNTY])
 
 

@@ -34,7 +34,7 @@ ol, ul { padding-left: 1.3rem; margin: .4rem 0; } li { margin: .3rem 0; }
 _HEADINGS: Final = {
     "indicators": {"zh": "得分明细", "en": "Points, one by one"},
     "advice": {"zh": "怎样提升等级", "en": "What would lift the grade"},
-    "peers": {"zh": "与其他农户比较", "en": "Among other households"},
+    "peers": {"zh": "同类比较", "en": "Among peers"},
     "sources": {"zh": "数据从哪里来", "en": "Where the data come from"},
     "objection": {"zh": "有异议怎么办", "en": "How to object"},
     "rights": {"zh": "您的权利", "en": "Your rights"},
@@ -87,8 +87,8 @@ def _head(found: Document, language: str) -> Iterator[Markup]:
     where = " ".join(filter(None, (place["town_name"], place["village_name"])))
     title = {"zh": words.TITLE.zh, "en": words.TITLE.en}
     yield Markup(f"<h1>{_text(title, language)}</h1>")
-    number = _say(language, "户号", "household")
-    yield Markup(f"<p class='soft'>{number} {escape(found['household'])} · {found['period']} · {escape(where)}</p>")
+    who = f"{_inline(found['subject_says'], language)} {escape(found['number'])}"
+    yield Markup(f"<p class='soft'>{who} · {found['period']} · {escape(where)}</p>")
     shown = grade["effective"] or _inline({"zh": words.NOT_RATED_GRADE.zh, "en": words.NOT_RATED_GRADE.en}, language)
     kind = "grade" if grade["effective"] else "grade none"
     yield Markup(f'<div class="top"><div class="{kind}">{shown}</div><div>{_grade_lines(found, language)}</div></div>')
@@ -98,8 +98,13 @@ def _grade_lines(found: Document, language: str) -> str:
     grade = found["grade"]
     lines = []
     if grade["effective"]:
-        since = _say(language, "现行等级，自", "grade in effect since")
-        lines.append(f"<p>{since} {grade['effective_from_on']}</p>")
+        since = grade["effective_from_on"]
+        now = (
+            _say(language, "现行等级，自", "grade in effect since")
+            if since
+            else _say(language, "现行等级", "grade in effect")
+        )
+        lines.append(f"<p>{now} {since or ''}</p>")
     if grade["not_rated_reason"]:
         lines.append(f"<p>{_text(grade['not_rated_says'], language)}</p>")
     if grade.get("score") is not None:
@@ -216,8 +221,8 @@ def _peers(found: Document, language: str) -> Iterator[Markup]:
         return
     yield _heading("peers", language)
     names = {block["id"]: block["label"] for block in found["blocks"]} | {"score": {"zh": "总分", "en": "score"}}
-    says, count = peers["group_says"], peers["households"]
-    group = _say(language, f"{says['zh']}已评农户 {count} 户", f"{count} rated households of {says['en']}")
+    says, size = peers["group_says"], peers["size"]
+    group = _say(language, f"{says['zh']}已评 {size} 个", f"{size} that are rated in {says['en']}")
     yield Markup(f"<p>{group}</p>")
     quartile = partial(_quartile, language=language)
     yield _list("ul", (quartile(names[name], one) for name, one in peers["quartiles"].items()))

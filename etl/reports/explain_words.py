@@ -92,20 +92,31 @@ GROUPS: Final[Mapping[str, Bilingual]] = {
     "county": _words("全县", "the county"),
 }
 POSITIONS: Final[Mapping[str, Bilingual]] = {
-    "top_quarter": _words("高于四分之三的农户", "above three quarters of them"),
+    "top_quarter": _words("高于其中四分之三", "above three quarters of them"),
     "above_middle": _words("高于中位数", "above the middle"),
     "middle": _words("等于中位数", "in the middle"),
     "below_middle": _words("低于中位数", "below the middle"),
-    "bottom_quarter": _words("低于四分之三的农户", "below three quarters of them"),
+    "bottom_quarter": _words("低于其中四分之三", "below three quarters of them"),
 }
 VILLAGE_SIGHT: Final = _words(
-    "村级只看到村级数据：银行数据、总分、计算等级与改进建议只告知农户本人",
-    "a village sees village data: bank data, total, computed grade and advice are for the household alone",
+    "村级只看到村级数据：银行数据、总分、计算等级与改进建议只告知本人",
+    "a village sees village data: bank data, total, computed grade and advice are for the subject alone",
 )
+SUBJECTS: Final[Mapping[str, Bilingual]] = {
+    "household": _words("农户", "household"),
+    "business": _words("新型农业经营主体", "farm business"),
+    "collective": _words("村集体", "village collective"),
+    "merchant": _words("商户", "merchant"),
+}
 YES: Final = _words("是", "yes")
 NO: Final = _words("否", "no")
 LANGUAGES: Final = ("zh", "en", "both")
 OTHERWISE: Final = _words("其他情形", "anything else")
+
+
+def subject_words(subject: str) -> Bilingual:
+    """What is graded; a subject of the county's own by its name."""
+    return SUBJECTS.get(subject, _words(subject, subject))
 
 
 def hold_words(reason: str) -> tuple[Bilingual, Bilingual]:
