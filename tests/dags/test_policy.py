@@ -39,6 +39,8 @@ release            PartitionedAssetTimetable[graded]       publish[released] →
 replay             NullTimetable                           compute_again → ·
 submissions        NullTimetable                           announce[month_ready] → ·
 submissions        NullTimetable                           take_in[delivered] → announce
+village_life       CronPartitionTimetable                  announce[month_ready] → ·
+village_life       CronPartitionTimetable                  collect[delivered] → announce
 """
 
 
