@@ -175,7 +175,7 @@ class MonthInputs:
     @cached_property
     def asked(self) -> Mapping[str, pa.Table]:
         """The relations that come from ledger and configuration, not from deliveries."""
-        return self.recorded.asked if self.recorded else {name: make(self) for name, make in _ASKED.items()}
+        return self.recorded.asked if self.recorded else {name: make(self) for name, make in _DERIVED.items()}
 
     @cached_property
     def registers(self) -> Sequence[Delivery]:
@@ -384,7 +384,7 @@ def _bank_confirmations(inputs: MonthInputs) -> pa.Table:
     return pa.schema([("household_key", pa.string()), ("bank_code", pa.string())]).empty_table()
 
 
-_ASKED: Mapping[str, Callable[[MonthInputs], pa.Table]] = {
+_DERIVED: Mapping[str, Callable[[MonthInputs], pa.Table]] = {
     "expected_inputs": _expected_inputs,
     "bank_confirmations": _bank_confirmations,
     "period_deliveries": _period_deliveries,

@@ -20,7 +20,7 @@ import duckdb
 
 from etl import months
 from etl.basis import Basis, plan_then, settings_then, table_then
-from etl.deliveries import Subject, keep_keys, subject_of
+from etl.deliveries import Verdict, keep_keys, subject_of
 from etl.engine.dialect import parse, tables_read
 from etl.engine.duck import DuckEngine, identifier
 from etl.engine.models import order
@@ -42,6 +42,7 @@ DELIVERY_MEMORY = "400MB"
 Causes = frozenset[str]
 NO_CAUSE: Causes = frozenset()
 Tell = Callable[[str, int, int], None]
+_CANNOT_BE_DONE = (CreditVillageError, LookupError, OSError, ValueError, duckdb.Error)
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class _Again:
             return
         try:
             self._examine_landed(delivery, self._then(delivery.snapshot or configuration))
-        except (CreditVillageError, LookupError, OSError) as error:
+        except _CANNOT_BE_DONE as error:
             self._lose(delivery_id, f"{delivery_id}: {_one_line(error)}")
 
     def _examine_landed(self, delivery: Delivery, then: Workspace) -> None:
@@ -190,16 +191,21 @@ class _Again:
         subject = subject_of(then, delivery)
         with then.engine(memory_limit=DELIVERY_MEMORY) as engine:
             verdict, _ = examine(engine, then, subject)
+            if not verdict.is_accepted:
+                rules = ", ".join(sorted(verdict.counts_by_rule))
+                raise DataError(
+                    f"{verdict.outcome} now ({rules}), {delivery.outcome} then", "see what the code changed"
+                )
             if subject.feed.relation:
                 keep_keys(engine, then, subject)
-        self._require_same(subject, verdict.rows_read, verdict.rows_accepted)
+        self._require_same(delivery, verdict)
 
-    def _require_same(self, subject: Subject, rows_read: int, rows_accepted: int) -> None:
+    def _require_same(self, delivery: Delivery, verdict: Verdict) -> None:
         """Another number of rows than then is a fault by itself, whatever comes of it."""
-        then, now = (subject.delivery.rows_read, subject.delivery.rows_accepted), (rows_read, rows_accepted)
+        then, now = (delivery.rows_read, delivery.rows_accepted), (verdict.rows_read, verdict.rows_accepted)
         if then != now:
             told = f"{now[1]} of {now[0]} rows accepted, {then[1]} of {then[0]} then"
-            self.faults.append(f"{subject.delivery.delivery_id}: {told} (rule set {subject.delivery.ruleset} then)")
+            self.faults.append(f"{delivery.delivery_id}: {told} (rule set {delivery.ruleset} then)")
 
     def _lose(self, what: str, why: str) -> None:
         self.lost[what] = why
@@ -222,7 +228,7 @@ class _Again:
             inputs = self._inputs(grading, basis)
             self._tainted[grading.grading_id] = self._taint(inputs, basis)
             self._compute(grading, inputs)
-        except (CreditVillageError, LookupError, OSError, duckdb.Error) as error:
+        except _CANNOT_BE_DONE as error:
             name = f"grading {grading.grading_id} of {grading.period}"
             self._lose(name, f"{name}: {_one_line(error)}")
 
@@ -268,7 +274,7 @@ class _Again:
         """{relation: what it rests on that is lost}, read from the SQL of models and plan."""
         causes = dict(self._lost_inputs(inputs, basis))
         for name, reads in _reads(inputs):
-            causes[name] = frozenset().union(*(causes.get(one, NO_CAUSE) for one in reads))
+            causes[name] = NO_CAUSE.union(*(causes.get(one, NO_CAUSE) for one in reads))
         return causes
 
     def _lost_inputs(self, inputs: MonthInputs, basis: Basis) -> Iterator[tuple[str, Causes]]:
