@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, deadlines, deliveries, examination, months, requalified, revisions
+from etl import across, admission, casework, deadlines, deliveries, examination, months, requalified, revisions
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
+from etl.ledger.cases import CaseAlert
 from etl.ledger.records import Alert, Delivery
 from etl.months import Grading, MonthInputs
 from etl.period import Period
@@ -395,9 +396,12 @@ def carry_forward(settings: Settings, period: str, supplier: str, dataset: str, 
     ws.ledger.carry_forward(period, supplier, dataset, reason, now=now)
 
 
-def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert]:
-    """Tell of due dates that were missed (each once), carry forward what is missing, keep suppliers' calendars current."""
-    return deadlines.watch(Workspace(settings), now=now)
+def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert | CaseAlert]:
+    """Tell of due dates and clocks of cases that were missed (each once), carry forward what is missing, keep suppliers'
+    calendars current, write the notices that are due."""
+    ws = Workspace(settings)
+    casework.notify(ws, now=now)
+    return [*deadlines.watch(ws, now=now), *casework.watch(ws, now=now)]
 
 
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:
@@ -440,6 +444,7 @@ def publish_period(settings: Settings, period: str, *, now: datetime, ws: Worksp
     for wanted in months.unreleased_until(ws, period):
         with _timed(ws, wanted, "publish", now):
             published = publish(ws, wanted, now=now) or published
+    casework.notify(ws, now=now)
     return published
 
 
