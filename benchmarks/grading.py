@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.quiet import quiet_month
 from benchmarks.workloads import PERIOD
 from etl import months
 from etl.contract.model import Contract
@@ -58,11 +59,7 @@ def run(folder: Path, out: Path) -> dict[str, int]:
     Checksums and names of the files belong to publication, on either side; `province` has them in its figure.
     """
     ws = Workspace(replace(Settings.from_environment(), memory_limit=MEMORY))
-    expected = ws.registry.expected(PERIOD)
-    month = MonthInputs(
-        ws=ws, period=PERIOD, expected=expected, in_force=[], all_deliveries=[],
-        carried=frozenset((each.supplier, each.dataset) for each in expected), earlier={},
-    )  # fmt: skip
+    month = quiet_month(ws)
     with ws.engine() as engine:
         months.register_inputs(engine, month)
         for table in (name for name, model in ws.models.items() if model.layer == "core"):

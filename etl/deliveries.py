@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -150,6 +150,7 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
         delivery_id=delivery.delivery_id,
         size_bytes=delivery.size_bytes,
         mtime_ns=delivery.mtime_ns,
+        is_bundle=ws.registry.feed(delivery.supplier, delivery.dataset).has_loose_parts,
         owner=ws.registry.owner(delivery.supplier, delivery.dataset).code,
         drops=Drops(ws.settings.drop_access),
     )
@@ -168,10 +169,10 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
     if subject.feed.package == "sidecar":
         with open_landed(*where, part=1) as beside:
             sidecar = beside.read(_SIDECAR_BYTES)
-    with (
-        open_landed(*where) as file,
-        open_delivery(
-            file,
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_landed(*where, part=part)) for part in range(len(_file_names(subject)))]
+        reading = open_delivery(
+            files[0],
             _member_name(subject),
             subject.feed,
             subject.layout,
@@ -180,9 +181,15 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
             sha256=delivery.sha256,
             keyring=keyring(ws),
             scratch=ws.spill if subject.feed.wrappings else None,
-        ) as opened,
-    ):
-        yield opened
+            others=list(zip(files[1:], _file_names(subject)[1:], strict=True)),
+        )
+        yield stack.enter_context(reading)
+
+
+def _file_names(subject: Subject) -> list[str]:
+    """The files that hold the delivery's rows: one, or the parts that came side by side."""
+    beside = subject.delivery.parts if subject.feed.has_loose_parts else ()
+    return [_member_name(subject), *(address.rpartition("/")[2] for address in beside)]
 
 
 def _member_name(subject: Subject) -> str:
@@ -490,6 +497,22 @@ def diagnoses(ws: Workspace, subject: Subject, verdict: Verdict, strings: String
     if not delivery.landed_path or not (rows.num_rows or strings.file_findings or strings.row_findings):
         return []
     where = (Path(str(delivery.landed_path)), bytes(delivery.wrapped_key or b""), ws.master_key_path)
+    scratch = ws.spill if subject.feed.wrappings else None
+    found, beginning = receipt_findings(verdict), replace(strings, table=rows)
+    return causes(subject, verdict, beginning, found, lambda: open_landed(*where), keyring=keyring(ws), scratch=scratch)
+
+
+def causes(
+    subject: Subject,
+    verdict: Verdict,
+    beginning: Strings,
+    findings: pa.Table,
+    open_bytes: Callable[[], BinaryIO],
+    *,
+    keyring: Path | None = None,
+    scratch: Path | None = None,
+) -> list[dict[str, object]]:
+    """What the first rows, with those of the `findings` (_member, _row, rule) that concern them, and the bytes show."""
     places = ["_member", "_row"]
     case = Case(
         name=_member_name(subject),
@@ -498,12 +521,12 @@ def diagnoses(ws: Workspace, subject: Subject, verdict: Verdict, strings: String
         contract=subject.contract,
         context=subject.context,
         codes=subject.codes,
-        strings=replace(strings, table=rows),
-        findings=receipt_findings(verdict).join(rows.select(places), places, join_type="left semi"),
+        strings=beginning,
+        findings=findings.join(beginning.table.select(places), places, join_type="left semi"),
         file_findings=verdict.file_findings,
-        open_landed=lambda: open_landed(*where),
-        keyring=keyring(ws),
-        scratch=ws.spill if subject.feed.wrappings else None,
+        open_landed=open_bytes,
+        keyring=keyring,
+        scratch=scratch,
     )
     return [found.document() for found in diagnose(case)]
 

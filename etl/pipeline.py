@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, deadlines, deliveries, examination, months, requalified, revisions
+from etl import across, admission, casework, deadlines, deliveries, examination, months, requalified, revisions
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
+from etl.ledger.cases import CaseAlert
 from etl.ledger.records import Alert, Delivery
 from etl.months import Grading, MonthInputs
 from etl.period import Period
@@ -95,6 +96,12 @@ def collect_files(settings: Settings, source_code: str, period: str, *, now: dat
     waiting = [d for d in ws.ledger.deliveries(period) if d.supplier in suppliers and d.outcome is None]
     wanted = {delivery.delivery_id for delivery in (*claimed, *waiting)}
     return [take_in(settings, delivery_id, now=now, ws=ws) for delivery_id in sorted(wanted)]
+
+
+def collect_occasional(settings: Settings, period: str, *, now: datetime) -> list[Delivery]:
+    """Claim and take in what came for a month from every source that sends files only when there is something to tell."""
+    occasional = [code for code, source in Workspace(settings).registry.sources.items() if source.is_occasional]
+    return [taken for code in occasional for taken in collect_files(settings, code, period, now=now)]
 
 
 def pull(settings: Settings, source_code: str, period: str, *, now: datetime) -> list[Delivery]:
@@ -388,9 +395,12 @@ def carry_forward(settings: Settings, period: str, supplier: str, dataset: str, 
     ws.ledger.carry_forward(period, supplier, dataset, reason, now=now)
 
 
-def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert]:
-    """Tell of due dates that were missed (each once), carry forward what is missing, keep suppliers' calendars current."""
-    return deadlines.watch(Workspace(settings), now=now)
+def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert | CaseAlert]:
+    """Tell of due dates and clocks of cases that were missed (each once), carry forward what is missing, keep suppliers'
+    calendars current, write the notices that are due."""
+    ws = Workspace(settings)
+    casework.notify(ws, now=now)
+    return [*deadlines.watch(ws, now=now), *casework.watch(ws, now=now)]
 
 
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:
@@ -433,6 +443,7 @@ def publish_period(settings: Settings, period: str, *, now: datetime, ws: Worksp
     for wanted in months.unreleased_until(ws, period):
         with _timed(ws, wanted, "publish", now):
             published = publish(ws, wanted, now=now) or published
+    casework.notify(ws, now=now)
     return published
 
 

@@ -90,6 +90,13 @@ class SecondOpinion(Strict):
         return size_bytes <= self.max_bytes and place < self.share_pct
 
 
+class Round(Strict):
+    """A round of assessment (新一轮) and the first month that belongs to it."""
+
+    round: str = Field(min_length=1)
+    from_: PeriodField = Field(alias="from")
+
+
 class County(Strict):
     """config/county.yml."""
 
@@ -98,12 +105,26 @@ class County(Strict):
     timezone: str
     id_prefixes: list[str]
     first_period: PeriodField
-    round: str
+    rounds: list[Round] = Field(min_length=1)
     notice_days: int = Field(ge=0)
     approval: Literal["none", "required"]
     contact: Contact
     synthetic: bool
     second_opinion: SecondOpinion = SecondOpinion()
+
+    @model_validator(mode="after")
+    def _rounds_follow_each_other(self) -> County:
+        begins = [one.from_ for one in self.rounds]
+        if begins != sorted(set(begins)) or begins[0] > self.first_period:
+            raise ValueError(
+                "rounds: each begins after the one before, the first with first_period — put them in order"
+            )
+        return self
+
+    def round_of(self, period: Period) -> str:
+        """The round a month belongs to; months before the first round belong to it."""
+        begun = [one.round for one in self.rounds if one.from_ <= period]
+        return begun[-1] if begun else self.rounds[0].round
 
 
 class Due(Strict):
@@ -267,7 +288,8 @@ class Feed(Strict):
     """One dataset of one supplier.
 
     `package` is what arrives; `inside` what is wrapped in it, from outside in (`package: openpgp, inside: [gzip]`).
-    `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them); any.
+    `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them, in one
+    zip or, where the package is bare, side by side in the drop zone); any (in a zip).
     `signer` is the fingerprint of the OpenPGP key that must have signed. With `id_form: md5` identity numbers come as the
     MD5 of the number (18 characters, X in upper case), in hexadecimal, and are joined inside the restricted zone.
     An `occasional` feed arrives when there is something to tell: a month is complete without it.
@@ -297,9 +319,18 @@ class Feed(Strict):
             raise ValueError(f"layouts: two begin in {twice} — give one another month, or each its own match")
         if self.signer and "openpgp" not in self.wrappings:
             raise ValueError("signer: only an openpgp package is signed — remove it, or write package: openpgp")
-        if self.parts != "one" and "zip" not in self.wrappings:
-            raise ValueError("parts: only a zip has several — remove it, or write package: zip")
+        if self.parts == "any" and "zip" not in self.wrappings:
+            raise ValueError("parts: only a zip has any number — remove it, or write package: zip")
+        if self.has_loose_parts and (self.package != "bare" or self.inside):
+            raise ValueError(
+                "parts: numbered files lie in one zip, or bare beside each other — write package: zip or bare"
+            )
         return self
+
+    @property
+    def has_loose_parts(self) -> bool:
+        """Whether one delivery may be several files of the drop zone."""
+        return self.parts == "numbered" and "zip" not in self.wrappings
 
     @property
     def wrappings(self) -> tuple[str, ...]:
@@ -361,6 +392,11 @@ class Source(Strict):
     chunk_rows: int = Field(default=50_000, gt=0)
     receipt_encoding: Literal["utf-8", "gb18030"] = "utf-8"
     feeds: dict[Dataset, Feed] = Field(min_length=1)
+
+    @property
+    def is_occasional(self) -> bool:
+        """Whether it sends files, and each of them only when there is something to tell."""
+        return self.kind == "files" and all(feed.occasional for feed in self.feeds.values())
 
     @model_validator(mode="after")
     def _kind_has_its_keys(self) -> Source:
