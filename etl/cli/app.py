@@ -380,6 +380,28 @@ def grade(
 
 
 @app.command()
+def replay(
+    release: Annotated[str, typer.Option("--release", help="发布编号。 Release id, see `release list`.")],
+    as_json: JsonOption = False,
+) -> int:
+    """从落地原件按当时规则重算某次发布并比较，不发布。 Compute a past release again from landed bytes and compare."""
+    from etl.cli.replay import replay_release
+
+    return replay_release(Settings.from_environment(), release, console, as_json=as_json)
+
+
+@app.command()
+def forget(
+    delivery: Annotated[str, typer.Argument(help="报送编号。 Delivery id.")],
+    reason: Annotated[str, typer.Option(help="法律依据，留存备查。 The legal ground; it is kept.")],
+) -> None:
+    """依法删除：销毁一次报送的密钥，原件不可再读。 Delete by law: destroy a delivery's key; its bytes are gone for good."""
+    from etl.cli.replay import forget_delivery
+
+    forget_delivery(Settings.from_environment(), delivery, reason, _now(), console)
+
+
+@app.command()
 def up() -> None:
     """启动数据库与 Airflow 界面并保持运行。 Start the database and Airflow with its pages, and leave them running."""
     from etl.cli.stack import start_stack
