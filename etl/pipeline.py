@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, asking, casework, deadlines, deliveries, examination, months, requalified, revisions
+from etl import (
+    across,
+    admission,
+    answers,
+    asking,
+    casework,
+    deadlines,
+    deliveries,
+    examination,
+    months,
+    requalified,
+    revisions,
+)
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -208,10 +220,10 @@ def _answer(
 ) -> Delivery:
     """Save the findings, write the receipt, give the outcome: an outcome without a receipt cannot be."""
     delivery = subject.delivery
-    ws.ledger.save_findings(delivery.delivery_id, across.left_out(ws, deliveries.audit_table(verdict)))
+    ws.ledger.save_findings(delivery.delivery_id, across.left_out(ws, answers.audit_table(verdict)))
     if told is not None:
         across.save(ws, told)
-    deliveries.answer(ws, subject, verdict, strings)
+    answers.answer(ws, subject, verdict, strings)
     finished = ws.ledger.finish(
         delivery.delivery_id,
         verdict.outcome,
@@ -225,12 +237,13 @@ def _answer(
         content=delivery.sha256,
         in_force=verdict.is_accepted,
         cause=str(details.get("cause", "")),
+        snapshot=ws.configuration,
         details={
             **details,
             "shadow": dict(verdict.shadow_counts),
             "settled": verdict.settled,
             "diff": verdict.diff,
-            **deliveries.mended(subject, verdict),
+            **answers.mended(subject, verdict),
         },
     )
     admission.note_arrivals(ws, {delivery.supplier})
@@ -347,7 +360,7 @@ def _bring_to_an_end(ws: Workspace, delivery: Delivery, *, now: datetime) -> Del
         if not is_free or ws.ledger.delivery(delivery.delivery_id).outcome is not None:
             return None
         try:
-            if delivery.attempts >= MAX_ATTEMPTS and not deliveries.is_answered(ws, delivery):
+            if delivery.attempts >= MAX_ATTEMPTS and not answers.is_answered(ws, delivery):
                 given_up = admission.refusal(admission.NOT_FINISHED, delivery, outcome="expired")
                 return _answer_unread(ws, delivery, given_up, now=now, details=_cause(given_up))
             return _attempt(ws, delivery.delivery_id, now=now)
