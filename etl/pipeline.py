@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, deadlines, deliveries, examination, months, requalified, revisions
+from etl import (
+    across,
+    admission,
+    approval,
+    deadlines,
+    deliveries,
+    examination,
+    gates,
+    months,
+    requalified,
+    revisions,
+)
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
@@ -63,8 +74,8 @@ def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
 
 
 def publish(ws: Workspace, period: str, *, now: datetime) -> Manifest | None:
-    """The month's staged files as one release, all or nothing; None when nothing is new."""
-    return months.publish(ws, period, now=now)
+    """The month's staged files, once they pass the gates, as one release, all or nothing; None when nothing is new."""
+    return months.publish(ws, period, now=now, gates=gates.admit(ws, period, now=now))
 
 
 # -- one delivery -----------------------------------------------------------------------------------------------------
@@ -300,10 +311,12 @@ def ready_periods(settings: Settings, *, now: datetime, again: bool = False) -> 
     """Months to grade or release, oldest first: complete, and not graded from these inputs or not released.
 
     A month whose present inputs were asked for before is left out, unless `again` (the sweep, which makes up for
-    requests that got lost).
+    requests that got lost), and so is one that only waits for the approval of a release that is held.
     """
     ws = Workspace(settings)
-    return months.ready_periods(ws) if again else months.unasked_periods(ws, now=now)
+    ready = months.ready_periods(ws) if again else months.unasked_periods(ws, now=now)
+    waiting = gates.awaiting_approval(ws, ready)
+    return [period for period in ready if period not in waiting]
 
 
 def stuck(settings: Settings, *, now: datetime) -> list[Delivery]:
@@ -396,7 +409,7 @@ def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert]:
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:
     """Conform and grade a month, after the ready months before it; ends at once when its inputs were graded before.
 
-    Raises DataError when a month's inputs are not complete.
+    Raises DataError when a month's inputs are not complete, or a policy it would be graded by is not approved.
     """
     ws = ws or Workspace(settings)
     with ws.ledger.lock("grade"):
@@ -416,6 +429,7 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
     known = ws.ledger.last_grading(period)
     if known and known.fingerprint == inputs.fingerprint:
         return Grading(period, changed=False, staged=months.unreleased(ws, known))
+    approval.require_policies(ws, inputs)
     with ws.engine() as engine, _timed(ws, period, "grade", now) as counts:
         months.register_inputs(engine, inputs)
         conform(engine, inputs)
@@ -427,7 +441,10 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
 
 
 def publish_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Manifest | None:
-    """Publish what was last graded for a month (and, before it, for earlier months); None when nothing is new."""
+    """Publish what was last graded for a month (and, before it, for earlier months); None when nothing is new.
+
+    Raises DataError for a month that its gates hold: the current release stays, and later months wait for it.
+    """
     ws = ws or Workspace(settings)
     published = None
     for wanted in months.unreleased_until(ws, period):

@@ -43,7 +43,9 @@ def test_nobody_before_or_after_gives_no_index() -> None:
 
 
 @given(COUNTS, COUNTS)
-def test_it_is_symmetric_never_negative_and_zero_for_equal_shares(before: dict[str, int], after: dict[str, int]) -> None:
+def test_it_is_symmetric_never_negative_and_zero_for_equal_shares(
+    before: dict[str, int], after: dict[str, int]
+) -> None:
     index = stability_index(before, after)
     assert index == stability_index(after, before)
     assert index is None or index >= 0
