@@ -52,6 +52,15 @@ def admit(ws: Workspace, period: str, *, now: datetime) -> Mapping[str, Any]:
     return _told(ws, report)
 
 
+def standing_report(ws: Workspace, period: str) -> Report:
+    """The gate report of a month as it was released, or as it stands before its release."""
+    graded, current = ws.ledger.last_grading(period), ws.ledger.current_release()
+    if graded is None or current is None or months.unreleased(ws, graded) is not None:
+        return examine(ws, period)
+    passed = Manifest.from_json(current.manifest).facts[period].get("gates")
+    return approvals.report(ws.ledger, passed["report_hash"]) if passed else examine(ws, period)
+
+
 def approve(ws: Workspace, what: str, by: str, reason: str, *, now: datetime) -> Report:
     """Approve the gate report of a month, as kept when its release was held, or the report of a hash.
 
@@ -64,12 +73,12 @@ def approve(ws: Workspace, what: str, by: str, reason: str, *, now: datetime) ->
 
 
 def _held_report(ws: Workspace, period: str) -> Report:
-    kept, present = approvals.last_report(ws.ledger, period, approval.GATES), examine(ws, period)
-    if kept is None or kept.report_hash != present.report_hash:
+    present = examine(ws, period)
+    if not approvals.is_kept(ws.ledger, present):
         raise DataError(
             f"{period}: nothing is held as it stands now", f"run it first: creditvillage run --period {period}"
         )
-    return kept
+    return present
 
 
 def approvers_missing(ws: Workspace, report: Report) -> int:
@@ -140,11 +149,9 @@ def awaiting_approval(ws: Workspace, periods: Sequence[str]) -> set[str]:
 
 
 def _waits(ws: Workspace, period: str) -> bool:
-    """Whether the release of a month as last graded was held, and still would be."""
-    report, graded = approvals.last_report(ws.ledger, period, approval.GATES), ws.ledger.last_grading(period)
-    if report is None or graded is None or report.inputs["fingerprint"] != graded.fingerprint:
-        return False
-    return approvers_missing(ws, report) > 0
+    """Whether the release of a month as it stands was held, and still is; what was never tried is not held."""
+    present = examine(ws, period)
+    return approvals.is_kept(ws.ledger, present) and approvers_missing(ws, present) > 0
 
 
 def _why(report: Report) -> str:

@@ -65,7 +65,7 @@ def show_gates(settings: Settings, period: str, console: Console, *, as_json: bo
     """Every gate of a month as it is graded now; 1 when its release is held and too few have approved it."""
     with database(settings) as found:
         ws = _opened(found)
-        report = gates.examine(ws, period)
+        report = gates.standing_report(ws, period)
         missing = gates.approvers_missing(ws, report)
     if as_json:
         whole = {"report_hash": report.report_hash, "verdict": report.verdict, "approvers_missing": missing}

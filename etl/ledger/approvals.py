@@ -18,10 +18,15 @@ from etl.vocabulary import DataError
 
 def keep_report(ledger: Ledger, report: Report, *, now: datetime) -> None:
     """Keep a report under its hash; one that came out the same before stays, with its approvals."""
-    made = upsert(ReportRow).values(**asdict(report), made_at=now, last_made_at=now)
-    again = made.on_conflict_do_update(index_elements=[ReportRow.report_hash], set_={"last_made_at": now})
+    made = upsert(ReportRow).values(**asdict(report), made_at=now)
     with Session(ledger.engine) as session, session.begin():
-        session.execute(again)
+        session.execute(made.on_conflict_do_nothing())
+
+
+def is_kept(ledger: Ledger, report: Report) -> bool:
+    """Whether exactly this report was kept."""
+    with Session(ledger.engine) as session:
+        return session.get(ReportRow, report.report_hash) is not None
 
 
 def report(ledger: Ledger, report_hash: str) -> Report:
@@ -33,15 +38,6 @@ def report(ledger: Ledger, report_hash: str) -> Report:
         problem = "no report" if not found else "more than one report"
         raise DataError(f"{problem} has the hash {report_hash}", "copy the hash from the report as a whole")
     return found[0]
-
-
-def last_report(ledger: Ledger, period: str, kind: str) -> Report | None:
-    """The report of a month that was made last; None if there was none."""
-    wanted = (ReportRow.period == period, ReportRow.kind == kind)
-    latest = select(ReportRow).where(*wanted).order_by(ReportRow.last_made_at.desc(), ReportRow.report_hash).limit(1)
-    with Session(ledger.engine) as session:
-        row = session.scalar(latest)
-        return _report(row) if row else None
 
 
 def approve(ledger: Ledger, report_hash: str, approved_by: str, reason: str, *, now: datetime) -> Approval:

@@ -365,13 +365,12 @@ class ReportRow(Base):
     inputs: Mapped[dict[str, Any]] = mapped_column(comment="what it rests on: fingerprints, policy bytes, code version")
     content: Mapped[dict[str, Any]] = mapped_column(comment="the report itself; no household is named")
     made_at: Mapped[datetime] = mapped_column(comment="when it was made first")
-    last_made_at: Mapped[datetime] = mapped_column(comment="when it came out the same last")
 
     __table_args__ = (
         CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
         CheckConstraint(one_of("kind", REPORT_KINDS), name="kind"),
         CheckConstraint(one_of("verdict", VERDICTS), name="verdict"),
-        Index(None, "period", "kind", "last_made_at"),
+        Index(None, "period", "kind"),
         {"schema": "ledger", "comment": "reports of gates and what-ifs; the same content is one report"},
     )
 

@@ -36,7 +36,6 @@ def _reports() -> None:
         _column("inputs", JSONB(), "what it rests on: fingerprints, policy bytes, code version"),
         _column("content", JSONB(), "the report itself; no household is named"),
         _column("made_at", INSTANT, "when it was made first"),
-        _column("last_made_at", INSTANT, "when it came out the same last"),
         sa.PrimaryKeyConstraint("report_hash", name=op.f("pk_reports")),
         sa.CheckConstraint("period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'", name=op.f("ck_reports_period")),
         sa.CheckConstraint("kind IN ('gates', 'what_if')", name=op.f("ck_reports_kind")),
@@ -44,9 +43,7 @@ def _reports() -> None:
         schema="ledger",
         comment="reports of gates and what-ifs; the same content is one report",
     )
-    op.create_index(
-        op.f("ix_reports_period_kind_last_made_at"), "reports", ["period", "kind", "last_made_at"], schema="ledger"
-    )
+    op.create_index(op.f("ix_reports_period_kind"), "reports", ["period", "kind"], schema="ledger")
 
 
 def _approvals() -> None:
