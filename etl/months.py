@@ -123,8 +123,8 @@ class MonthInputs:
 
     @cached_property
     def policy_marks(self) -> dict[str, str]:
-        """Policy -> a mark of its version in force for the month; a comment in its file changes nothing."""
-        versions = {name: repr(getattr(self.policies, name)) for name in sorted(self.policies.files)}
+        """Policy -> a mark of its versions in force for the month; a comment in its file changes nothing."""
+        versions = {name: repr(scopes) for name, scopes in sorted(self.policies.in_force.items())}
         return {name: hashlib.sha256(version.encode()).hexdigest() for name, version in versions.items()}
 
     @cached_property
@@ -276,6 +276,8 @@ def _register(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
         _register_graded(engine, inputs, name, rest, [str(inputs.period.previous())])
     elif kind == "history":
         _register_graded(engine, inputs, name, rest, list(inputs.earlier))
+    elif name in inputs.ws.contracts:
+        _register_graded(engine, inputs, name, name, [])  # grades of a subject that no policy is in force for
 
 
 def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dataset: str) -> None:
