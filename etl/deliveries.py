@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -150,6 +150,7 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
         delivery_id=delivery.delivery_id,
         size_bytes=delivery.size_bytes,
         mtime_ns=delivery.mtime_ns,
+        is_bundle=ws.registry.feed(delivery.supplier, delivery.dataset).has_loose_parts,
         owner=ws.registry.owner(delivery.supplier, delivery.dataset).code,
         drops=Drops(ws.settings.drop_access),
     )
@@ -168,10 +169,10 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
     if subject.feed.package == "sidecar":
         with open_landed(*where, part=1) as beside:
             sidecar = beside.read(_SIDECAR_BYTES)
-    with (
-        open_landed(*where) as file,
-        open_delivery(
-            file,
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_landed(*where, part=part)) for part in range(len(_file_names(subject)))]
+        reading = open_delivery(
+            files[0],
             _member_name(subject),
             subject.feed,
             subject.layout,
@@ -180,9 +181,15 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
             sha256=delivery.sha256,
             keyring=keyring(ws),
             scratch=ws.spill if subject.feed.wrappings else None,
-        ) as opened,
-    ):
-        yield opened
+            others=list(zip(files[1:], _file_names(subject)[1:], strict=True)),
+        )
+        yield stack.enter_context(reading)
+
+
+def _file_names(subject: Subject) -> list[str]:
+    """The files that hold the delivery's rows: one, or the parts that came side by side."""
+    beside = subject.delivery.parts if subject.feed.has_loose_parts else ()
+    return [_member_name(subject), *(address.rpartition("/")[2] for address in beside)]
 
 
 def _member_name(subject: Subject) -> str:

@@ -310,7 +310,8 @@ class Feed(Strict):
     """One dataset of one supplier.
 
     `package` is what arrives; `inside` what is wrapped in it, from outside in (`package: openpgp, inside: [gzip]`).
-    `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them); any.
+    `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them, in one
+    zip or, where the package is bare, side by side in the drop zone); any (in a zip).
     `signer` is the fingerprint of the OpenPGP key that must have signed. With `id_form: md5` identity numbers come as the
     MD5 of the number (18 characters, X in upper case), in hexadecimal, and are joined inside the restricted zone.
     An `occasional` feed arrives when there is something to tell: a month is complete without it.
@@ -340,9 +341,18 @@ class Feed(Strict):
             raise ValueError(f"layouts: two begin in {twice} — give one another month, or each its own match")
         if self.signer and "openpgp" not in self.wrappings:
             raise ValueError("signer: only an openpgp package is signed — remove it, or write package: openpgp")
-        if self.parts != "one" and "zip" not in self.wrappings:
-            raise ValueError("parts: only a zip has several — remove it, or write package: zip")
+        if self.parts == "any" and "zip" not in self.wrappings:
+            raise ValueError("parts: only a zip has any number — remove it, or write package: zip")
+        if self.has_loose_parts and (self.package != "bare" or self.inside):
+            raise ValueError(
+                "parts: numbered files lie in one zip, or bare beside each other — write package: zip or bare"
+            )
         return self
+
+    @property
+    def has_loose_parts(self) -> bool:
+        """Whether one delivery may be several files of the drop zone."""
+        return self.parts == "numbered" and "zip" not in self.wrappings
 
     @property
     def wrappings(self) -> tuple[str, ...]:

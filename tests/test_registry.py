@@ -162,7 +162,8 @@ def test_a_layout_that_contradicts_itself_is_refused_in_one_line(
         ({"package": "rar"}, "package"),
         ({"signer": "A" * 40}, "signer: only an openpgp package is signed"),
         ({"package": "openpgp", "signer": "county@example"}, "signer"),
-        ({"package": "gzip", "parts": "numbered"}, "parts: only a zip has several"),
+        ({"package": "gzip", "parts": "numbered"}, "parts: numbered files lie in one zip, or bare beside each other"),
+        ({"package": "bare", "parts": "any"}, "parts: only a zip has any number"),
         ({"layouts": [LAYOUT, LAYOUT]}, "layouts: two begin in 2024-01 — give one another month"),
     ],
 )
