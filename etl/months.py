@@ -421,9 +421,15 @@ def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
     for statement in plan(inputs):
         run_statement(engine, inputs, statement)
     for model in _of_layer(inputs, "marts"):
-        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name], in_order=False), _params(inputs))
+        make_mart(engine, inputs, model.name)
     for model in _of_layer(inputs, "audit"):
         engine.run_model(model.name, model.sql, _params(inputs))
+
+
+def make_mart(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
+    """Make one mart, cast to its contract, from what is in the engine."""
+    select = wrap(inputs.ws.models[name], inputs.ws.contracts[name], in_order=False)
+    engine.run_model(name, select, _params(inputs))
 
 
 def run_statement(engine: DuckEngine, inputs: MonthInputs, statement: Statement) -> None:

@@ -33,11 +33,14 @@ from etl.findings import Arrival
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
-from etl.ledger.records import Alert, Delivery
+from etl.ledger.approvals import keep_report
+from etl.ledger.records import Alert, Delivery, Report
 from etl.months import Grading, MonthInputs
 from etl.period import Period
 from etl.publish.manifest import Manifest
 from etl.registry import Source
+from etl.reports.what_if import what_if as trial_of
+from etl.reports.what_if_page import what_if_html
 from etl.settings import Settings
 from etl.vocabulary import ConfigurationError, CreditVillageError, DataError
 from etl.workspace import Workspace
@@ -457,6 +460,29 @@ def publish_period(settings: Settings, period: str, *, now: datetime, ws: Worksp
         with _timed(ws, wanted, "publish", now):
             published = publish(ws, wanted, now=now) or published
     return published
+
+
+def what_if(
+    settings: Settings,
+    policy: Path,
+    period: str,
+    *,
+    now: datetime,
+    pages: Path | None = None,
+    movers_path: Path | None = None,
+) -> Report:
+    """Try a candidate policy on a graded month. The report is kept, so that it can be approved; nothing is published.
+
+    With `pages` it is also written there as a page named by month and hash.
+    """
+    ws = Workspace(settings)
+    report = trial_of(ws, policy, period, movers_path=movers_path)
+    keep_report(ws.ledger, report, now=now)
+    if pages:
+        pages.mkdir(parents=True, exist_ok=True)
+        name = f"what_if.{period}.{report.report_hash[:12]}.html"
+        (pages / name).write_text(what_if_html(report), encoding="utf-8")
+    return report
 
 
 @contextmanager

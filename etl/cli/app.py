@@ -348,6 +348,25 @@ def grade(
 
 
 @app.command()
+def whatif(
+    policy: Annotated[Path, typer.Argument(help="试算的办法文件。 Candidate policy file.")],
+    period: PeriodOption,
+    out: Annotated[Path | None, typer.Option(help="另存为网页。 Write the report as a page, too.")] = None,
+    movers: Annotated[
+        Path | None, typer.Option(help="另存变动户清单（CSV，仅令牌）。 Write who moves as CSV; keyed tokens only.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """办法试算：谁升谁降、为什么、哪些名单增减；不发布。 What a candidate policy would change; nothing is published."""
+    from etl.cli.what_if import try_policy
+
+    month = parse_period(period)
+    return try_policy(
+        _checked(month), policy, month, out=out, movers=movers, now=_now(), console=console, as_json=as_json
+    )
+
+
+@app.command()
 def up() -> None:
     """启动数据库与 Airflow 界面并保持运行。 Start the database and Airflow with its pages, and leave them running."""
     from etl.cli.stack import start_stack

@@ -86,6 +86,11 @@ class Gate:
         return asdict(self) | {"value": None if self.value is None else str(self.value), "bounds": texts}
 
 
+def groups_sql(side: str) -> str:
+    """SELECT of who belongs to which group (kind, code, household_key) on one side, after or before."""
+    return _GROUPS.format(side=side)
+
+
 def worst(gates: Iterable[Gate]) -> str:
     """The verdict on all of them: a gate that could not be judged holds nobody."""
     return max((gate.verdict for gate in gates), key=VERDICTS.index, default=VERDICTS[0])
@@ -130,7 +135,7 @@ class Population:
 
 def _population(engine: Engine, side: str) -> dict[Group, Population]:
     found: dict[Group, Population] = defaultdict(Population.empty)
-    query = _DISTRIBUTION.format(groups=_GROUPS.format(side=side), side=side)
+    query = _DISTRIBUTION.format(groups=groups_sql(side), side=side)
     for kind, code, grade, score, state, households in engine.fetch(query):
         group = found[kind, code]
         group.grades[grade or NOT_RATED] += households
@@ -166,7 +171,7 @@ def _moved(engine: Engine, bounds: UpperBounds, smallest: int) -> Iterator[Gate]
     """Households whose grade in effect moved two steps or more, of those rated both times."""
     grades = ", ".join(f"'{grade}'" for grade in GRADES)
     after, before = (_RANK.format(grades=grades, side=side) for side in ("a", "b"))
-    query = _MOVES.format(groups=_GROUPS.format(side="after"), after=after, before=before)
+    query = _MOVES.format(groups=groups_sql("after"), after=after, before=before)
     found = {(kind, code): (households, moved) for kind, code, households, moved in engine.fetch(query)}
     for (kind, code), (households, moved) in _ordered(found or {(OVERALL, ""): (0, 0)}):
         is_judged = households > 0 and _is_judged(kind, households, smallest)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from etl import gates, pipeline
+from etl import gates, months, pipeline
 from etl.cli.app import run
 from etl.ledger import approvals
+from etl.ledger.records import Grading, Report
 from etl.publish.manifest import Manifest
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
@@ -141,3 +143,66 @@ def test_the_release_says_how_it_passed(county: County, capsys: pytest.CaptureFi
     assert run(["release", "show", f"{SECOND}-001"]) == 0
     assert f"批准 approvals 2 ({passed['report_hash'][:12]})" in capsys.readouterr().out
     assert run(["release", "gates", SECOND]) == 0
+
+
+NEWER = """
+  - version: "2024.3"
+    scope: county
+    from: 2024-03"""
+
+
+def newer_policy(folder: Path, bound: int) -> str:
+    """The shipped policy with a further version from the second month on, whose AA begins at another score."""
+    text = (folder / "policy/household.yml").read_text(encoding="utf-8")
+    head, _, version = text.partition('  - version: "2024.1"')
+    body = version.partition("from: 2024-01")[2].replace(
+        "{grade: AA, at_least: 70}", f"{{grade: AA, at_least: {bound}}}"
+    )
+    return f'{head}  - version: "2024.1"{version.rstrip()}{NEWER}{body}'
+
+
+def test_a_changed_policy_grades_only_with_the_very_bytes_that_were_approved(county: County, tmp_path: Path) -> None:
+    """Tried out and approved, it is in force as it was tried; one blank more, and nobody is graded by it."""
+    in_force = county.settings.config[0] / "policy" / "household.yml"
+    candidate = tmp_path / "household.yml"
+    candidate.write_text(newer_policy(county.settings.config[0], 71), encoding="utf-8")
+    configure(county, "approval: none", "approval: required")
+    configure(county, EVERYBODY.replace("warn_below: 100", "warn_below: 100.0"), COVERAGE)
+    report = pipeline.what_if(county.settings, candidate, SECOND, now=NOW)
+    approved = candidate.read_bytes()
+    graded = county.ledger.last_grading(SECOND)
+
+    in_force.write_bytes(approved)
+    with pytest.raises(DataError, match=f"{SECOND}: .*household.yml is not approved as it stands"):
+        pipeline.grade_period(county.settings, SECOND, now=NOW)
+    for by in ("li", "wang"):
+        gates.approve(Workspace(county.settings), report.report_hash, by, "seen", now=NOW)
+    in_force.write_bytes(approved + b" ")
+    with pytest.raises(DataError, match="is not approved as it stands"):
+        pipeline.grade_period(county.settings, SECOND, now=NOW)
+    assert county.ledger.last_grading(SECOND) == graded
+
+    in_force.write_bytes(approved)
+    assert pipeline.grade_period(county.settings, SECOND, now=NOW).changed
+    predicted = {(row["before"], row["after"]): row["households"] for row in overall(report)}
+    assert moves_staged(county, graded) == predicted
+    with pytest.raises(DataError, match="the release is held: the county wants every release approved"):
+        publish(county)
+
+
+def overall(report: Report) -> list[dict[str, Any]]:
+    return [row for row in report.content["matrix"] if row["kind"] == "overall"]
+
+
+def moves_staged(county: County, before: Grading | None) -> dict[tuple[str, str], int]:
+    """Households from grade to grade between an earlier grading of the second month and the present one."""
+    ws, after = Workspace(county.settings), county.ledger.last_grading(SECOND)
+    assert before is not None and after is not None
+    with ws.engine() as engine:
+        for name, grading in (("before", before), ("after", after)):
+            months.register_staged(engine, ws, name, "core_household_grades", [grading])
+        query = (
+            "SELECT coalesce(b.effective_grade, 'not_rated'), coalesce(a.effective_grade, 'not_rated'), count(*) "
+            "FROM before AS b JOIN after AS a USING (household_key) GROUP BY ALL"
+        )
+        return {(was, now): households for was, now, households in engine.fetch(query)}
