@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from etl.basis import Basis, keep_plan, keep_table
 from etl.caseload import Caseload
 from etl.contract import suite
 from etl.contract.predicates import (
@@ -73,6 +74,15 @@ class Staged:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What a month was graded from at its time, for a replay, which asks nobody: see `etl.basis`."""
+
+    asked: Mapping[str, pa.Table]
+    registers: Sequence[Delivery]
+    plan: Sequence[Statement]
+
+
+@dataclass(frozen=True)
 class MonthInputs:
     """Everything the grades of one month rest on."""
 
@@ -84,6 +94,7 @@ class MonthInputs:
     carried: frozenset[tuple[str, str]]
     earlier: Mapping[str, Graded]
     candidate: Policies | None = None
+    recorded: Recorded | None = None
 
     @cached_property
     def policies(self) -> Policies:
@@ -186,6 +197,21 @@ class MonthInputs:
         said = punctuality(arrived_at(delivery.mtime_ns, delivery.claimed_at), due, self.period)
         return None if said == "unknown" else said != "late"
 
+    @cached_property
+    def asked(self) -> Mapping[str, pa.Table]:
+        """The relations that come from ledger and configuration, not from deliveries."""
+        return self.recorded.asked if self.recorded else {name: make(self) for name, make in _DERIVED.items()}
+
+    @cached_property
+    def registers(self) -> Sequence[Delivery]:
+        """The register as it was known up to this month, where identity digests have to be looked up in it."""
+        if self.recorded:
+            return self.recorded.registers
+        if not self.ws.registry.takes_id_digests:
+            return []
+        months = Period.range(self.ws.registry.county.first_period, self.period)
+        return [one for month in months for one in self.ws.ledger.in_force(str(month)) if one.dataset == REGISTER]
+
     def is_due_known(self, entry: Expected) -> bool:
         """Whether the calendar says when an expected delivery is due."""
         owner = self.ws.registry.owner(entry.supplier, entry.dataset)
@@ -267,15 +293,15 @@ def register_inputs(engine: DuckEngine, inputs: MonthInputs) -> None:
     models = inputs.ws.models
     made = set(models) | {statement.name for statement in plan(inputs)}
     wanted = {name for model in models.values() if model.layer in _LAYERS for name in model.depends}
-    wanted |= {f"previous_{table}" for table in inputs.ws.contracts if table.startswith("core_")} | set(_DERIVED)
+    wanted |= {f"previous_{table}" for table in inputs.ws.contracts if table.startswith("core_")} | set(inputs.asked)
     for name in sorted(wanted - made):
         _register(engine, inputs, name)
 
 
 def _register(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
     kind, _, rest = name.partition("_")
-    if name in _DERIVED:
-        engine.register_arrow(name, _DERIVED[name](inputs))
+    if name in inputs.asked:
+        engine.register_arrow(name, inputs.asked[name])
     elif kind in ("accepted", "rejected", "keys"):
         _register_deliveries(engine, inputs, kind, rest)
     elif kind == "previous":
@@ -306,7 +332,8 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
     engine.register_parquet(given, paths, held)
     if persons:
         digests = f"{kind}_{dataset}__digests"
-        engine.register_parquet(digests, _digests(inputs), DIGEST_COLUMNS)
+        maps = [keep_digests(inputs.ws, register) for register in inputs.registers]
+        engine.register_parquet(digests, maps, DIGEST_COLUMNS)
         distinct = f"(SELECT DISTINCT digest_key, person_key FROM {digests})"
         select = without_digests_select(list(held), persons, relation=given, digests=distinct)
         engine.run_view(f"{kind}_{dataset}", select)
@@ -316,16 +343,6 @@ def _has_digests(inputs: MonthInputs, dataset: str) -> bool:
     """Whether banks deliver the dataset and some bank's identity numbers are digests."""
     registry = inputs.ws.registry
     return registry.takes_id_digests and any(dataset in bank.feeds for bank in registry.banks.values())
-
-
-def _digests(inputs: MonthInputs) -> list[Path]:
-    """Digest maps of the register as it was known up to this month."""
-    ws, month, found = inputs.ws, inputs.ws.registry.county.first_period, []
-    while month <= inputs.period:
-        register = [one for one in ws.ledger.in_force(str(month)) if one.dataset == REGISTER]
-        found += [keep_digests(ws, delivery) for delivery in register]
-        month = month.next()
-    return found
 
 
 def _key_column(inputs: MonthInputs, dataset: str) -> str:
@@ -447,6 +464,8 @@ def run_statement(engine: DuckEngine, inputs: MonthInputs, statement: Statement)
 
 def plan(inputs: MonthInputs) -> list[Statement]:
     """The grading statements of the month, under its policies."""
+    if inputs.recorded:
+        return list(inputs.recorded.plan)
     notice = inputs.ws.registry.county.notice_days
     return grading_plan(inputs.policies, inputs.ws.models, notice_days=notice)
 
@@ -464,17 +483,36 @@ def stage(engine: DuckEngine, inputs: MonthInputs, *, now: datetime) -> Staged:
     ws, period = inputs.ws, str(inputs.period)
     files = write_tables(engine, inputs)
     staged = Staged(ws.settings.staging / period / f"{inputs.fingerprint}.json", tuple(files))
-    staged.path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(
-        {"files": [_file_json(file) for file in files], "facts": _facts(inputs)}, ensure_ascii=False, indent=1
-    )
-    scratch = staged.path.with_suffix(".part")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(staged.path)
+    save_staged(staged.path, files, _facts(inputs))
     _save_lists(engine, inputs)
     contents = {table: str(content) for (table, _), content in contents_of(files).items()}
-    ws.ledger.record_grading(period, inputs.fingerprint, str(staged.path), contents, now=now)
+    basis = basis_of(inputs).as_json()
+    ws.ledger.record_grading(period, inputs.fingerprint, str(staged.path), contents, now=now, basis=basis)
     return staged
+
+
+def basis_of(inputs: MonthInputs) -> Basis:
+    """All that the grading rests on besides landed bytes, kept for whoever computes it again."""
+    shelf = inputs.ws.shelf
+    return Basis(
+        configuration=inputs.ws.configuration,
+        token_key=inputs.ws.token_key.version,
+        deliveries=[delivery.delivery_id for delivery in inputs.in_force],
+        registers=[delivery.delivery_id for delivery in inputs.registers],
+        carried=sorted(inputs.carried),
+        earlier={period: graded.grading_id for period, graded in inputs.earlier.items()},
+        plan=keep_plan(shelf, plan(inputs)),
+        asked={name: keep_table(shelf, table) for name, table in inputs.asked.items()},
+    )
+
+
+def save_staged(path: Path, files: Iterable[DataFile], facts: Mapping[str, Any] | None = None) -> None:
+    """Note the files of a graded month, and what a release may say of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"files": [_file_json(file) for file in files], "facts": facts}, ensure_ascii=False, indent=1)
+    scratch = path.with_suffix(".part")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
 
 
 def write_tables(engine: DuckEngine, inputs: MonthInputs) -> list[DataFile]:

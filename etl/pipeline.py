@@ -241,6 +241,7 @@ def _answer(
         content=delivery.sha256,
         in_force=verdict.is_accepted,
         cause=str(details.get("cause", "")),
+        snapshot=ws.configuration,
         details={
             **details,
             "shadow": dict(verdict.shadow_counts),

@@ -218,23 +218,25 @@ def run_command(
 
 @app.command()
 def explain(
-    household_no: Annotated[str, typer.Argument(help="户号。 Household number.")],
+    number: Annotated[str, typer.Argument(help="户号（或主体编号）。 Household number, or another subject's own.")],
     period: PeriodOption,
     audience: Annotated[str, typer.Option("--for", help="subject | village | county | auditor")] = "subject",
+    subject: Annotated[str, typer.Option(help="household | business | collective | merchant")] = "household",
     language: Annotated[str, typer.Option("--lang", help="zh | en | both")] = "both",
     html: Annotated[Path | None, typer.Option(help="另存为网页。 Write it as a page, too.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """说明一户的等级：每项得分与依据，怎样提升，如何异议。 Why a grade is what it is, and what would lift it."""
-    from etl.cli.explain import explain_household
+    """说明等级由来：每项得分与依据，怎样提升，如何异议。 Why a grade is what it is, and what would lift it."""
+    from etl.cli.explain import explain_grade
     from etl.local.postgres import database
 
     month = parse_period(period)
     with database(_checked(month)) as settings:
-        explain_household(
+        explain_grade(
             settings,
-            household_no,
+            number,
             month,
+            subject=subject,
             audience=audience,
             language=language,
             html_path=html,
@@ -397,6 +399,28 @@ def whatif(
     return try_policy(
         _checked(month), policy, month, out=out, movers=movers, now=_now(), console=console, as_json=as_json
     )
+
+
+@app.command()
+def replay(
+    release: Annotated[str, typer.Option("--release", help="发布编号。 Release id, see `release list`.")],
+    as_json: JsonOption = False,
+) -> int:
+    """从落地原件按当时规则重算某次发布并比较，不发布。 Compute a past release again from landed bytes and compare."""
+    from etl.cli.replay import replay_release
+
+    return replay_release(Settings.from_environment(), release, console, as_json=as_json)
+
+
+@app.command()
+def forget(
+    delivery: Annotated[str, typer.Argument(help="报送编号。 Delivery id.")],
+    reason: Annotated[str, typer.Option(help="法律依据，留存备查。 The legal ground; it is kept.")],
+) -> None:
+    """依法删除：销毁一次报送的密钥，原件不可再读。 Delete by law: destroy a delivery's key; its bytes are gone for good."""
+    from etl.cli.replay import forget_delivery
+
+    forget_delivery(Settings.from_environment(), delivery, reason, _now(), console)
 
 
 @app.command()

@@ -96,6 +96,7 @@ class Delivery:
     stepped_at: datetime
     finished_at: datetime | None
     requalifies: str | None = None
+    snapshot: str | None = None
 
     @property
     def state(self) -> str:
@@ -181,6 +182,9 @@ class Grading:
     staged_path: str
     contents: Mapping[str, Any]
     graded_at: datetime
+    grading_id: int = 0
+    basis: Mapping[str, Any] | None = None
+    code_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,7 @@ class Release:
     previous_id: str | None
     manifest: Mapping[str, Any]
     published_at: datetime
+    code_version: str = ""
 
 
 @dataclass(frozen=True)
