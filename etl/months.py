@@ -252,6 +252,8 @@ def _register(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
         _register_graded(engine, inputs, name, rest, [str(inputs.period.previous())])
     elif kind == "history":
         _register_graded(engine, inputs, name, rest, list(inputs.earlier))
+    elif name in inputs.ws.contracts:
+        _register_graded(engine, inputs, name, name, [])  # grades of a subject that no policy is in force for
 
 
 def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dataset: str) -> None:

@@ -9,7 +9,8 @@ Both leave the previous effective grade standing and say so in `hold_reason`.
 from __future__ import annotations
 
 from etl.grading.policy import HouseholdVersion
-from etl.grading.scorecard import grade_sql, rank_of_grade_sql, rank_sql, text, veto_ids_sql
+from etl.grading.scorecard import grade_sql, rank_of_grade_sql, rank_sql, veto_ids_sql
+from etl.grading.words import text
 
 AWAITING_INPUT = "awaiting_input"
 AWAITING_BANK = "awaiting_bank_confirmation"

@@ -1,20 +1,23 @@
-"""The statements that turn core tables into grades, in order: features, scores, points, grades, villages, credit lines."""
+"""The statements that turn core tables into grades: for each subject features, peers, scores, points and grades.
+
+Subjects are the policies found; one whose features read another's grades comes after it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 from etl.engine.models import Model, order
-from etl.grading import lifecycle, scorecard, village
-from etl.grading.policy import Policies
+from etl.grading import lifecycle, scorecard, shares
+from etl.grading.card import Card, cards_of
+from etl.grading.peers import peers_sql, peers_within
+from etl.grading.policy import HouseholdVersion, Policies
 from etl.vocabulary import ConfigurationError
 
-BEFORE_SCORES = (
-    "feature_consents", "feature_ended_consents", "feature_members", "feature_loans", "feature_mediation", "feature_inputs",
-    "feature_peers", "unsettled_households",
-)  # fmt: skip
 RESERVED_PARAMETERS = frozenset({"period", "period_start", "period_end", "previous_period_end", "round"})
 _PARAMETER = re.compile(r"\$([a-z_][a-z0-9_]*)")
 
@@ -44,37 +47,148 @@ def grading_plan(policies: Policies, models: Mapping[str, Model], *, notice_days
             f"{notice_days} days of notice need a round of objections",
             "set it to 0",
         )
-    household = policies.household
-    parameters = household.all_parameters
-    taken = sorted(RESERVED_PARAMETERS & parameters.keys())
-    if taken:
-        raise ConfigurationError(
-            policies.files["household"], f"parameters.{taken[0]}", "the name is taken", "rename it"
-        )
-    statements = [
-        *(Statement(model.name, model.sql) for model in _features(models)),
-        Statement("held_points", scorecard.held_points_sql(household)),
-        Statement("household_scores", scorecard.scores_sql(policies, models)),
-        Statement("core_household_points", scorecard.points_sql(policies, models), published=True, streamed=True),
-        Statement("deep_falls", lifecycle.deep_falls_sql(household)),
-        Statement("core_household_grades", lifecycle.grades_sql(household), published=True),
-        Statement(village.FEATURES, models[village.FEATURES].sql if village.FEATURES in models else ""),
-        Statement("core_village_grades", village.village_grades_sql(policies, models), published=True),
-        Statement("policy_credit_line", village.credit_line_sql(policies)),
+    planned: dict[str, Statement] = {}
+    for subject in _subjects(policies, models):
+        for statement in _statements(policies, subject, models):
+            _add(planned, statement, policies.files[subject])
+    return [*planned.values(), Statement("policy_credit_line", shares.credit_line_sql(policies.credit_line))]
+
+
+def _subjects(policies: Policies, models: Mapping[str, Model]) -> list[str]:
+    """Everything that is graded, each after those whose scores, points or grades its SQL reads."""
+    names = sorted([*policies.scorecards, *policies.shares])
+    made = {relation: name for name in names for relation in _made_by(name)}
+    graph = {}
+    for name in names:
+        read = {relation for model in _models_of(policies, name, models) for relation in model.depends}
+        graph[name] = sorted({made[relation] for relation in read & made.keys()} - {name})
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " → ".join(error.args[1])
+        raise ConfigurationError("policy", circle, "subjects read each other's grades", "break the circle") from None
+
+
+def _made_by(name: str) -> list[str]:
+    return [f"{name}_scores", f"core_{name}_points", f"core_{name}_grades"]
+
+
+def _models_of(policies: Policies, name: str, models: Mapping[str, Model]) -> list[Model]:
+    """The SQL models behind a subject: its features, its indicators' own SQL, its events, and all that these read."""
+    if name in policies.shares:
+        wanted = {shares.features_of(name)}
+    else:
+        cards = cards_of(policies, name, models)
+        wanted = {relation for card in cards for relation in _relations(card)}
+    return order(models, sorted(wanted & models.keys()))
+
+
+def _relations(card: Card) -> Iterator[str]:
+    yield card.features
+    if card.unsettled:
+        yield card.unsettled
+    for indicator in card.version.indicators:
+        if indicator.events:
+            yield indicator.events.relation
+        elif indicator.source == "sql":
+            yield indicator.model
+
+
+def _statements(policies: Policies, subject: str, models: Mapping[str, Model]) -> Iterator[Statement]:
+    features = [model for model in _models_of(policies, subject, models) if model.layer == "features"]
+    path, everywhere = policies.files[subject], _all_parameters(policies)
+    if subject in policies.shares:
+        grades = shares.share_grades_sql(policies, subject, models)
+        yield from (_bound(Statement(model.name, model.sql), everywhere, path) for model in features)
+        yield Statement(f"core_{subject}_grades", grades, published=True)
+        return
+    cards = cards_of(policies, subject, models)
+    is_kept = any(scorecard.keeps_features(card) for card in cards)
+    kept = [Statement(model.name, model.sql) for model in features if is_kept or model.name != cards[0].features]
+    for card in cards:
+        yield from (_bound(one, everywhere | card.version.all_parameters, path) for one in kept)
+        yield from _scored(card)
+    yield from _merged(cards)
+    yield from _graded(cards)
+
+
+def _all_parameters(policies: Policies) -> dict[str, int]:
+    """What any policy says of a parameter: features shared by several subjects need it said once."""
+    versions = [version for scopes in policies.scorecards.values() for version in scopes.values()]
+    return {name: value for version in versions for name, value in version.all_parameters.items()}
+
+
+def _scored(card: Card) -> Iterator[Statement]:
+    """Peers, held points and scores of one version; its parameters are bound."""
+    _refuse_reserved(card)
+    parts = [
+        Statement(card.peers(within), peers_sql(card, within))
+        for within in ("town", "village")
+        if peers_within(card, within)
     ]
-    return [_bound(statement, parameters, str(policies.files["household"])) for statement in statements]
+    parts += [
+        Statement(card.held, scorecard.held_points_sql(card)),
+        Statement(card.scores, scorecard.scores_sql(card)),
+    ]
+    yield from (_bound(part, card.version.all_parameters, card.path) for part in parts)
 
 
-def _features(models: Mapping[str, Model]) -> Sequence[Model]:
-    """Feature models in dependency order; the wide one is compiled into the scores instead of being kept."""
-    wanted = [name for name in BEFORE_SCORES if name in models]
-    wanted += sorted(
-        name for name in models[scorecard.FEATURES].depends & models.keys() if models[name].layer == "features"
-    )
-    return [model for model in order(models, wanted) if model.layer == "features"]
+def _merged(cards: Sequence[Card]) -> Iterator[Statement]:
+    """The points of all versions as one table; where there are several, their scores too."""
+    subject, points = cards[0].subject, [scorecard.points_sql(card) for card in cards]
+    if len(cards) > 1:
+        columns = ", ".join(scorecard.shared_columns(cards[0]))
+        union = " UNION ALL ".join(f"SELECT {columns} FROM {card.scores}" for card in cards)
+        yield Statement(f"{subject}_scores", union)
+        points = [f"SELECT * FROM (\n{_union(points)}\n) AS spread ORDER BY {cards[0].key}, indicator"]
+    yield Statement(f"core_{subject}_points", points[0], published=True, streamed=True)
 
 
-def _bound(statement: Statement, parameters: Mapping[str, int], path: str) -> Statement:
+def _graded(cards: Sequence[Card]) -> list[Statement]:
+    subject = cards[0].subject
+    if subject != "household":
+        grades = _each(cards, scorecard.plain_grades_sql)
+        return [Statement(f"core_{subject}_grades", f"{grades} ORDER BY {cards[0].key}", published=True)]
+    return [
+        Statement("deep_falls", _each(cards, lambda card: lifecycle.deep_falls_sql(_household(card)))),
+        Statement(
+            "core_household_grades", _each(cards, lambda card: lifecycle.grades_sql(_household(card))), published=True
+        ),
+    ]
+
+
+def _household(card: Card) -> HouseholdVersion:
+    if not isinstance(card.version, HouseholdVersion):
+        raise ConfigurationError(card.path, "kind", "households need a scorecard", "write kind: scorecard")
+    return card.version
+
+
+def _each(cards: Sequence[Card], compiled: Callable[[Card], str]) -> str:
+    """What is compiled for a version, for every version over its own scores."""
+    if len(cards) == 1:
+        return compiled(cards[0])
+    whole = re.compile(rf"\b{cards[0].subject}_scores\b")
+    return _union([whole.sub(card.scores, compiled(card)) for card in cards])
+
+
+def _union(selects: Sequence[str]) -> str:
+    return " UNION ALL ".join(f"SELECT * FROM (\n{select}\n) AS part" for select in selects)
+
+
+def _add(planned: dict[str, Statement], statement: Statement, path: Path) -> None:
+    """Features that several subjects read are made once; raises ConfigurationError if a parameter would make them differ."""
+    there = planned.setdefault(statement.name, statement)
+    if there.sql != statement.sql:
+        problem, mend = f"{statement.name} would need two values of a parameter", "give both policies the same"
+        raise ConfigurationError(path, "parameters", problem, mend)
+
+
+def _refuse_reserved(card: Card) -> None:
+    for name in sorted(RESERVED_PARAMETERS & card.version.all_parameters.keys()):
+        raise ConfigurationError(card.path, f"parameters.{name}", "the name is taken", "rename it")
+
+
+def _bound(statement: Statement, parameters: Mapping[str, int], path: Path) -> Statement:
     """Policy parameters as literals; raises ConfigurationError for one that nothing gives a value."""
 
     def value(found: re.Match[str]) -> str:
@@ -87,4 +201,4 @@ def _bound(statement: Statement, parameters: Mapping[str, int], path: str) -> St
             )
         return str(parameters[name])
 
-    return Statement(statement.name, _PARAMETER.sub(value, statement.sql), statement.published, statement.streamed)
+    return replace(statement, sql=_PARAMETER.sub(value, statement.sql))

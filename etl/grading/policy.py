@@ -9,163 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from etl.grading.bands import Number, Points
+from etl.grading.indicators import Identifier, Indicator
 from etl.period import Period
-from etl.registry import Bilingual, PeriodField, Registry, Strict, overlay_file, parse_model, read_yaml
+from etl.registry import Bilingual, PeriodField, Registry, Strict, overlay_file, overlay_files, parse_model, read_yaml
 from etl.vocabulary import ConfigurationError
 
 Grade = Literal["AAA", "AA", "A", "B", "C", "D"]
 Reason = Literal["no_consent", "absent", "incomplete", "opted_out", "manual_review"]
-Purpose = Literal["bank_data", "income", "property"]
-
-
-def _decimal(value: object) -> object:
-    return Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Number = Annotated[Decimal, BeforeValidator(_decimal)]
-Points = Annotated[Decimal, BeforeValidator(_decimal), Field(ge=0, decimal_places=2)]
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-
-
-class Band(Strict):
-    """One step of an indicator; exactly one condition. `{else: 0}` is the rest and gives its points directly."""
-
-    at_most: Number | None = None
-    at_least: Number | None = None
-    below: Number | None = None
-    equals: str | None = None
-    else_: Points | None = Field(default=None, alias="else")
-    points: Points | None = None
-
-    @model_validator(mode="after")
-    def _is_one_step(self) -> Self:
-        if self.else_ is not None:
-            if self.points is not None or self.conditions:
-                raise ValueError("else gives its points directly: write {else: 0}")
-        elif self.points is None or not self.conditions:
-            raise ValueError("a band needs a condition (at_most, at_least, below, equals) and points")
-        if len(self.conditions) > 1 and set(self.conditions) != {"at_least", "below"}:
-            raise ValueError("a band has one condition, or at_least and below for a half-open bin")
-        return self
-
-    @property
-    def conditions(self) -> dict[str, Decimal | str]:
-        """Condition name -> bound, those that are given."""
-        found = {"at_least": self.at_least, "at_most": self.at_most, "below": self.below, "equals": self.equals}
-        return {name: bound for name, bound in found.items() if bound is not None}
-
-    @property
-    def gives(self) -> Decimal:
-        points = self.else_ if self.else_ is not None else self.points
-        if points is None:
-            raise ValueError("a band without points")
-        return points
-
-    @property
-    def label(self) -> str:
-        """How the band is named in core_household_points."""
-        return " ".join(f"{name} {bound}" for name, bound in self.conditions.items()) or "else"
-
-
-class Coarser(Strict):
-    """What stands in for suppliers that cannot provide what the indicator needs: a value bound as a parameter."""
-
-    provides: str
-    parameter: Identifier
-    value: int
-
-
-class Indicator(Strict):
-    """One line of the scorecard; its value comes from `sql/indicators/<sql or id>.sql`."""
-
-    id: Identifier
-    block: str
-    max: Points
-    sql: Identifier | None = None
-    label: Bilingual
-    bands: list[Band] = Field(min_length=1)
-    missing: Points
-    withheld: Literal["hold"]
-    consent: Purpose | None = None
-    requires: dict[str, str] = {}
-    coarser: Coarser | None = None
-    advisable: bool
-    clause: str
-
-    @property
-    def model(self) -> str:
-        """Name of the SQL model that yields the value."""
-        return self.sql or self.id
-
-    @property
-    def is_numeric(self) -> bool:
-        return not any("equals" in band.conditions for band in self.bands)
-
-    @model_validator(mode="after")
-    def _bands_cover_all_values_once(self) -> Self:
-        _check_bands(self.bands)
-        best = max(band.gives for band in self.bands)
-        if best != self.max:
-            raise ValueError(f"the best band gives {best}, max says {self.max}")
-        if self.missing > self.max:
-            raise ValueError(f"missing gives {self.missing}, more than max {self.max}")
-        return self
-
-
-def _check_bands(bands: Sequence[Band]) -> None:
-    """Bands are all of one kind, in order, without overlap or gap."""
-    steps, rest = (bands[:-1], True) if bands[-1].else_ is not None else (bands, False)
-    if any(band.else_ is not None for band in steps):
-        raise ValueError("bands overlap: else stands last")
-    kinds = {frozenset(band.conditions) for band in steps}
-    if not kinds:
-        return
-    if kinds == {frozenset({"equals"})}:
-        _check_categories(steps, rest)
-    elif len(kinds) == 1 and len(next(iter(kinds))) == 1:
-        [kind] = next(iter(kinds))
-        _check_steps(steps, kind, rest, ascending=kind != "at_least")
-    elif set().union(*kinds) <= {"at_least", "below"}:
-        _check_bins(steps, rest)
-    else:
-        raise ValueError("bands of different kinds overlap: use one of at_most, at_least, below, equals, or bins")
-
-
-def _check_categories(steps: Sequence[Band], rest: bool) -> None:
-    values = [band.equals for band in steps]
-    if len(set(values)) < len(values):
-        raise ValueError("bands overlap: a value stands twice")
-    if not rest:
-        raise ValueError("bands leave a gap: end with {else: points}")
-
-
-def _check_steps(steps: Sequence[Band], kind: str, rest: bool, *, ascending: bool) -> None:
-    bounds = [Decimal(str(band.conditions[kind])) for band in steps]
-    ordered = all((low < high) == ascending and low != high for low, high in pairwise(bounds))
-    if not ordered:
-        raise ValueError(f"bands overlap: {kind} must be strictly {'ascending' if ascending else 'descending'}")
-    if not rest:
-        raise ValueError("bands leave a gap: end with {else: points}")
-
-
-def _check_bins(steps: Sequence[Band], rest: bool) -> None:
-    if rest:
-        raise ValueError("half-open bins need no else: leave out below in the last one")
-    for position, (band, following) in enumerate(pairwise(steps)):
-        if band.below is None or following.at_least is None or (position and band.at_least is None):
-            raise ValueError("bins overlap: only the first may lack at_least, only the last may lack below")
-        if band.below != following.at_least:
-            raise ValueError(f"bins leave a gap or overlap between {band.below} and {following.at_least}")
-        if band.at_least is not None and band.at_least >= band.below:
-            raise ValueError(f"the bin from {band.at_least} below {band.below} is empty")
-    if steps[0].at_least is not None or steps[-1].below is not None:
-        raise ValueError("bins leave a gap: the first has no at_least, the last no below")
+COUNTY = "county"
+BASE = "base"  # the row of the points table that carries the base score
+REQUIRED = ("household", "village", "credit_line")
+_V = TypeVar("_V", bound="Version")
+Scope = Annotated[str, Field(pattern=r"^(county|[0-9]{12})$")]
 
 
 class Veto(Strict):
@@ -200,29 +61,44 @@ class SingleSourceFall(Strict):
 
 
 class Version(Strict):
-    """What every dated version of a policy says."""
+    """What every dated version of a policy says: for the county or for one town, from a month on, until one if it ends."""
 
     version: Annotated[str, BeforeValidator(str)]
-    scope: Literal["county"]
+    scope: Scope
     from_: PeriodField = Field(alias="from")
+    to: PeriodField | None = None
     status: Literal["illustrative", "adopted"]
 
+    def holds_in(self, period: Period) -> bool:
+        """Whether the version was in force in a month, if no later one of its scope was."""
+        return self.from_ <= period and (self.to is None or period <= self.to)
 
-class HouseholdVersion(Version):
-    """The scorecard of households in force from a month on."""
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Self:
+        if self.to is not None and self.to < self.from_:
+            raise ValueError(f"to {self.to} lies before from {self.from_}")
+        return self
 
-    total: Points
+
+class ScorecardVersion(Version):
+    """The scorecard of one kind of subject.
+
+    The score is `base` plus the points of all indicators. `total` is the highest score there can be; where points may be
+    negative or a base is given (weights of evidence) it may be left out.
+    """
+
+    base: Points = Decimal(0)
+    total: Points | None = None
     parameters: dict[Identifier, int] = {}
     blocks: dict[Identifier, Bilingual] = Field(min_length=1)
     indicators: list[Indicator] = Field(min_length=1)
     veto: list[Veto] = []
-    not_rated: list[NotRated] = Field(min_length=1)
+    not_rated: list[NotRated] = []
     grades: list[CutOff] = Field(min_length=2)
-    single_source_fall: SingleSourceFall
 
     @property
     def ordered(self) -> list[Indicator]:
-        """Indicators in the order of the key of core_household_points."""
+        """Indicators in the order of the key of the points table."""
         return sorted(self.indicators, key=lambda indicator: indicator.id)
 
     def rank_of(self, grade: Grade) -> int:
@@ -235,6 +111,11 @@ class HouseholdVersion(Version):
         coarser = [indicator.coarser for indicator in self.indicators if indicator.coarser]
         return {**self.parameters, **{entry.parameter: entry.value for entry in coarser}}
 
+    @property
+    def may_be_negative(self) -> bool:
+        """Whether the scorecard counts from a base, with points that may lower it."""
+        return self.base != 0 or any(indicator.worst < 0 for indicator in self.indicators)
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         _check_unique([indicator.id for indicator in self.indicators], "indicator")
@@ -242,16 +123,38 @@ class HouseholdVersion(Version):
         for indicator in self.indicators:
             if indicator.block not in self.blocks:
                 raise ValueError(f"indicator {indicator.id}: unknown block {indicator.block!r}")
-        if self.single_source_fall.block not in self.blocks:
-            raise ValueError(f"single_source_fall: unknown block {self.single_source_fall.block!r}")
-        total = sum((indicator.max for indicator in self.indicators), Decimal(0))
-        if total != self.total:
-            raise ValueError(f"the maxima sum to {total}, total says {self.total}")
+            if BASE in (indicator.id, indicator.block):
+                raise ValueError(f"indicator {indicator.id}: the name {BASE} stands for the base score")
+        self._check_total()
         _check_cut_offs(self.grades)
+        self._check_grades_exist([veto.cap for veto in self.veto])
+        return self
+
+    def _check_total(self) -> None:
+        total = self.base + sum((indicator.max for indicator in self.indicators), Decimal(0))
+        if self.total is None and not self.may_be_negative:
+            raise ValueError("total is missing: only a scorecard with a base or negative points may leave it out")
+        if self.total is not None and total != self.total:
+            raise ValueError(f"the maxima sum to {total}, total says {self.total}")
+
+    def _check_grades_exist(self, names: Sequence[Grade]) -> None:
         known = {cut.grade for cut in self.grades}
-        for name in (*(veto.cap for veto in self.veto), self.single_source_fall.to):
+        for name in names:
             if name not in known:
                 raise ValueError(f"grade {name} is not among grades")
+
+
+class HouseholdVersion(ScorecardVersion):
+    """The scorecard of households, with what their lifecycle needs."""
+
+    not_rated: list[NotRated] = Field(min_length=1)
+    single_source_fall: SingleSourceFall
+
+    @model_validator(mode="after")
+    def _fall_names_what_there_is(self) -> Self:
+        if self.single_source_fall.block not in self.blocks:
+            raise ValueError(f"single_source_fall: unknown block {self.single_source_fall.block!r}")
+        self._check_grades_exist([self.single_source_fall.to])
         return self
 
 
@@ -271,7 +174,7 @@ def _check_cut_offs(grades: Sequence[CutOff]) -> None:
 
 
 class Share(Strict):
-    """A share of a village: two columns of sql/features/village_features.sql; `empty` is the answer for 0 of 0."""
+    """A share of a place: two columns of its features; `empty` is the answer for 0 of 0."""
 
     numerator: Identifier
     denominator: Identifier
@@ -292,32 +195,36 @@ class ShareCondition(Strict):
         return self
 
 
-class VillageGrade(Strict):
+class ShareGrade(Strict):
     grade: Grade
     all: list[ShareCondition]
 
 
-class VillageVersion(Version):
-    """How villages are graded from a month on: shares with named numerators, grades tried from the best."""
+class ShareVersion(Version):
+    """How places are graded: shares with named numerators, grades tried from the best."""
 
     minimum_households: int = Field(ge=1)
     shares: dict[Identifier, Share]
-    grades: list[VillageGrade] = Field(min_length=2)
+    grades: list[ShareGrade] = Field(min_length=2)
 
     @model_validator(mode="after")
     def _conditions_name_shares(self) -> Self:
+        _check_unique([grade.grade for grade in self.grades], "grade")
         for grade in self.grades:
             for condition in grade.all:
                 if condition.share not in self.shares:
                     raise ValueError(f"grade {grade.grade}: unknown share {condition.share!r}")
         if self.grades[-1].all:
             raise ValueError("grades leave a gap: the last one takes the rest, write all: []")
+        if any(not grade.all for grade in self.grades[:-1]):
+            raise ValueError("grades overlap: only the last one takes the rest")
         return self
 
 
 class CreditLineVersion(Version):
     """Limit = base by grade + shares of assets and income, capped, rounded down to a step; whole yuan throughout."""
 
+    scope: Literal["county"]
     source: str
     base_yuan: dict[Grade, int] = Field(min_length=1)
     assets_pct: int = Field(ge=0, le=100)
@@ -328,78 +235,158 @@ class CreditLineVersion(Version):
 
 class _File(Strict):
     policy: str
+    kind: Literal["scorecard", "shares", "credit_line"] = "scorecard"
 
     @model_validator(mode="after")
     def _versions_differ(self) -> Self:
         versions: list[Version] = getattr(self, "versions", [])
-        _check_unique([str(version.from_) for version in versions], "version from")
-        _check_unique([version.version for version in versions], "version")
+        _check_unique([f"{version.from_} ({version.scope})" for version in versions], "version from")
+        _check_unique([f"{version.version} ({version.scope})" for version in versions], "version")
         return self
+
+
+class _ScorecardFile(_File):
+    versions: list[ScorecardVersion] = Field(min_length=1)
 
 
 class _HouseholdFile(_File):
     versions: list[HouseholdVersion] = Field(min_length=1)
 
 
-class _VillageFile(_File):
-    versions: list[VillageVersion] = Field(min_length=1)
+class _SharesFile(_File):
+    versions: list[ShareVersion] = Field(min_length=1)
 
 
 class _CreditLineFile(_File):
     versions: list[CreditLineVersion] = Field(min_length=1)
 
 
+_KINDS: Mapping[str, type[_File]] = {"shares": _SharesFile, "credit_line": _CreditLineFile}
+_SCORECARDS: Mapping[str, type[_File]] = {"household": _HouseholdFile}  # its lifecycle asks for more than others have
+
+
 @dataclass(frozen=True)
 class Policies:
-    """The policies in force for one period, each with the file it came from."""
+    """The versions in force for one period by policy and scope (the county's first), and the file of each policy."""
 
     period: Period
-    household: HouseholdVersion
-    village: VillageVersion
-    credit_line: CreditLineVersion
+    in_force: Mapping[str, Mapping[str, Version]]
     files: Mapping[str, Path]
 
     @property
+    def household(self) -> HouseholdVersion:
+        """The county's scorecard of households."""
+        return self._county("household", HouseholdVersion)
+
+    @property
+    def credit_line(self) -> CreditLineVersion:
+        return self._county("credit_line", CreditLineVersion)
+
+    @property
+    def scorecards(self) -> dict[str, dict[str, ScorecardVersion]]:
+        """Subject -> scope -> scorecard, of every subject with one in force."""
+        return self._of_kind(ScorecardVersion)
+
+    @property
+    def shares(self) -> dict[str, dict[str, ShareVersion]]:
+        """Place (village, town) -> scope -> policy."""
+        return self._of_kind(ShareVersion)
+
+    @property
     def versions(self) -> dict[str, str]:
-        """Policy name -> version, for manifests and fingerprints."""
-        return {name: getattr(self, name).version for name in sorted(self.files)}
+        """Policy name -> version, for manifests and fingerprints; a town's own version as `policy@town`."""
+        return {
+            name if scope == COUNTY else f"{name}@{scope}": version.version
+            for name in sorted(self.in_force)
+            for scope, version in self.in_force[name].items()
+        }
+
+    def _county(self, name: str, kind: type[_V]) -> _V:
+        version = self.in_force[name][COUNTY]
+        if not isinstance(version, kind):
+            raise ConfigurationError(
+                self.files[name], "kind", f"{name} needs a {kind.__name__}", "write its kind as shipped"
+            )
+        return version
+
+    def _of_kind(self, kind: type[_V]) -> dict[str, dict[str, _V]]:
+        found: dict[str, dict[str, _V]] = {}
+        for name, scopes in self.in_force.items():
+            fitting = {scope: version for scope, version in scopes.items() if isinstance(version, kind)}
+            if fitting:
+                found[name] = fitting
+        return found
 
 
 def load_policies(folders: Sequence[Path], period: Period, registry: Registry | None = None) -> Policies:
-    """The versions in force for a period; with a registry also checked against what its feeds provide.
+    """The versions in force for a period; with a registry also checked against its towns and what its feeds provide.
 
+    Every file of `policy/` is a policy. One of a subject nobody has to be graded by may begin later than the period.
     Raises ConfigurationError (one line, exit 2) for an unreadable file, an unknown key, bands that overlap or leave a
     gap, no version in force, or an indicator that needs what a feed in force does not provide.
     """
-    models: dict[str, type[_File]] = {
-        "household": _HouseholdFile, "village": _VillageFile, "credit_line": _CreditLineFile
-    }  # fmt: skip
-    files = {name: overlay_file(folders, f"policy/{name}.yml") for name in models}
-    chosen = {name: _version_for(files[name], models[name], name, period) for name in models}
-    policies = Policies(period=period, files=files, **chosen)
+    files = {path.stem: path for path in overlay_files(folders, "policy/*.yml")}
+    files |= {name: overlay_file(folders, f"policy/{name}.yml") for name in REQUIRED}
+    in_force = {name: _in_force(files[name], name, period) for name in sorted(files)}
+    policies = Policies(period, {name: scopes for name, scopes in in_force.items() if scopes}, files)
     if registry is not None:
+        _check_towns(policies, registry)
         check_feeds(policies, registry)
     return policies
 
 
-def _version_for(path: Path, model: type[_File], name: str, period: Period) -> Any:
-    file: Any = parse_model(model, read_yaml(path), path)
+def _in_force(path: Path, name: str, period: Period) -> dict[str, Version]:
+    """Scope -> the version in force there, the county's first; empty where none is and none has to be."""
+    given = read_yaml(path)
+    kind = str(given.get("kind", "scorecard"))
+    file: Any = parse_model(_KINDS.get(kind) or _SCORECARDS.get(name, _ScorecardFile), given, path)
     if file.policy != name:
         raise ConfigurationError(path, "policy", f"{file.policy!r} is not the file's name", f"write policy: {name}")
-    in_force = [version for version in file.versions if version.from_ <= period]
-    if not in_force:
-        raise ConfigurationError(
-            path, "versions", f"none is in force in {period}", "add a version with an earlier from"
-        )
-    return max(in_force, key=lambda version: version.from_)
+    scopes: dict[str, Version] = {}
+    for version in sorted(file.versions, key=lambda version: (version.scope != COUNTY, version.scope, version.from_)):
+        if version.holds_in(period):
+            scopes[version.scope] = version
+    if COUNTY not in scopes and (scopes or name in REQUIRED):
+        mend = "add a version with an earlier from, for the county"
+        raise ConfigurationError(path, "versions", f"none is in force in {period}", mend)
+    _check_scopes(path, scopes)
+    return scopes
+
+
+def _check_scopes(path: Path, scopes: Mapping[str, Version]) -> None:
+    """Towns may weigh otherwise than the county, but in its blocks and its grades: else no row could stand beside another."""
+    for scope, version in scopes.items():
+        for key, county, own in zip(("blocks", "grades"), _frame(scopes[COUNTY]), _frame(version), strict=True):
+            if own != county:
+                mend = f"name the county's: {', '.join(county)}"
+                raise ConfigurationError(path, f"versions.{version.version}.{key}", f"differ in {scope}", mend)
+
+
+def _frame(version: Version) -> tuple[list[str], list[str]]:
+    """Blocks and grades a version speaks of."""
+    grades = [cut.grade for cut in getattr(version, "grades", [])]
+    return sorted(getattr(version, "blocks", {})), [str(grade) for grade in grades]
+
+
+def _check_towns(policies: Policies, registry: Registry) -> None:
+    towns = {place.place_code for place in registry.places if place.place_level == "town"}
+    for name, scopes in policies.in_force.items():
+        for scope in scopes.keys() - {COUNTY} - towns:
+            raise ConfigurationError(
+                policies.files[name],
+                "versions.scope",
+                f"{scope} is no town of this county",
+                "take a code of places.csv",
+            )
 
 
 def check_feeds(policies: Policies, registry: Registry) -> None:
     """Every indicator gets what it needs from every feed in force, or names the coarser value for those that cannot."""
-    path = policies.files["household"]
-    for indicator in policies.household.indicators:
-        for dataset, needed in indicator.requires.items():
-            _check_requirement(path, indicator, needed, dict(_provided(registry, policies.period, dataset)), dataset)
+    for name, scopes in policies.scorecards.items():
+        for indicator in (indicator for version in scopes.values() for indicator in version.indicators):
+            for dataset, needed in indicator.requires.items():
+                provided = dict(_provided(registry, policies.period, dataset))
+                _check_requirement(policies.files[name], indicator, needed, provided, dataset)
 
 
 def _check_requirement(

@@ -13,8 +13,6 @@ SELECT
     coalesce(c.has_property_consent, FALSE) AS has_property_consent,
     h.annual_income_yuan,
     h.total_assets_yuan,
-    p.income_median_fen,
-    p.assets_median_fen,
     h.farmland_mu,
     h.has_stable_income,
     m.member_count,
@@ -55,4 +53,3 @@ LEFT JOIN feature_members AS m ON m.household_key = h.household_key
 LEFT JOIN feature_loans AS l ON l.household_key = h.household_key
 LEFT JOIN feature_mediation AS d ON d.household_key = h.household_key
 LEFT JOIN feature_inputs AS i ON i.household_key = h.household_key
-LEFT JOIN feature_peers AS p ON p.town_code = h.town_code

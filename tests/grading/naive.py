@@ -121,7 +121,11 @@ class _Facts:
             if row[measure] is not None:
                 by_town[row["town_code"]].append(row[measure])
                 by_town["county"].append(row[measure])
-        least = self.policy["parameters"]["peer_minimum_sample"]
+        [least] = {
+            entry["peer"]["minimum_sample"]
+            for entry in self.policy["indicators"]
+            if entry.get("peer", {}).get("of") == measure
+        }
         return {
             town: sorted(values)[(len(values) + 1) // 2 - 1] for town, values in by_town.items() if len(values) >= least
         }

@@ -74,7 +74,8 @@ def version(key: str, value: Any) -> Callable[[Document], None]:
         (put("farmland_mu", "block", "land"), "unknown block"),
         (put("farmland_mu", "id", "labour_force"), "stands twice"),
         (version("total", 99), "sum to 100"),
-        (version("scope", "341181103000"), "county"),
+        (version("scope", "341181103000"), "none is in force"),
+        (version("scope", "town"), "scope"),
         (version("grades", [{"grade": "A", "at_least": 60}, {"grade": "AA", "at_least": 70}, {"grade": "C"}, {"grade": "D"}]), "at_least"),
         (version("grades", [{"grade": "AAA", "at_least": 60}, {"grade": "AA", "at_least": 70}, {"grade": "D"}]), "descending"),
     ],
@@ -142,8 +143,8 @@ def test_an_indicator_over_a_dataset_nobody_delivers_is_refused(tmp_path: Path) 
         (put("farmland_mu", "sql", "core_places"), "household_key, value, state, evidence"),
         (version("not_rated", [{"reason": "absent", "when": "moved_to = 'moon'"}]), "moved_to"),
         (version("not_rated", [{"reason": "absent", "when": "residence_status ="}]), "not an SQL condition"),
-        (version("parameters", {}), "peer_minimum_sample"),
-        (version("parameters", {"peer_minimum_sample": 30, "round": 1}), "taken"),
+        (lambda document: indicator(document, "repayment_conduct").pop("coarser"), "overdue_flag_days"),
+        (version("parameters", {"round": 1}), "taken"),
         (
             lambda document: document["versions"][0]["blocks"].update(luck={"zh": "运", "en": "luck"}),
             "luck_input_state",
@@ -188,7 +189,7 @@ def test_an_indicator_of_its_own_sql_and_bins_needs_no_code(tmp_path: Path) -> N
             "bands": [{"below": 2, "points": 40}, {"at_least": 2, "below": 4, "points": 62.5}, {"at_least": 4, "points": 100}],
         }  # fmt: skip
         document["versions"][0]["indicators"] = [entry]
-        document["versions"][0]["parameters"]["overdue_flag_days"] = 60
+        document["versions"][0]["parameters"] = {"overdue_flag_days": 60}
 
     models: dict[str, Model] = {**MODELS, **load_models([tmp_path])}
     month = graded_month("2024-03", random_county(3, 60))

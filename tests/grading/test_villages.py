@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etl.grading import load_policies
-from etl.grading.village import credit_line_sql, village_grades_sql
+from etl.grading.shares import credit_line_sql, share_grades_sql
 from etl.period import Period
 from tests.sql.month import MODELS, ROOT, Month
 
@@ -36,7 +36,7 @@ ZERO = {
 def test_village_grade(change: dict[str, Any], grade: str | None, reason: str | None, state: str) -> None:
     month = Month("2024-03")
     month.given({"village_features": [ZERO | change]})
-    sql = village_grades_sql(load_policies([ROOT / "config"], Period.parse("2024-03")), MODELS)
+    sql = share_grades_sql(load_policies([ROOT / "config"], Period.parse("2024-03")), "village", MODELS)
     month.engine.run_model("core_village_grades", sql, month.params)
     found = month.rows("core_village_grades", ["village_grade", "not_rated_reason", "input_state", "policy_status"])
     month.close()
@@ -45,7 +45,9 @@ def test_village_grade(change: dict[str, Any], grade: str | None, reason: str | 
 
 def test_credit_line_terms_are_whole_yuan() -> None:
     month = Month("2024-03")
-    month.engine.run_model("lines", credit_line_sql(load_policies([ROOT / "config"], Period.parse("2024-03"))))
+    month.engine.run_model(
+        "lines", credit_line_sql(load_policies([ROOT / "config"], Period.parse("2024-03")).credit_line)
+    )
     found = month.rows("lines", ["grade", "base_yuan", "assets_pct", "income_pct", "cap_yuan"])
     month.close()
     assert found == [("A", 50_000, 10, 30, 200_000), ("AA", 80_000, 10, 30, 200_000), ("AAA", 100_000, 10, 30, 200_000)]

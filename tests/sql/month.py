@@ -22,7 +22,7 @@ CONTRACTS: Contracts = load_contracts([ROOT / "expectations"])
 MODELS: Mapping[str, Model] = load_models([ROOT / "sql"])
 KEYS = {"households": "household_key", "members": "member_key", "consents": "consent_key"}
 HISTORIES = ("core_loans", "core_mediation_cases", "core_mediation_parties", "mart_bank_scorecard")
-POLICY_PARAMETERS = {"overdue_flag_days": 60, "peer_minimum_sample": 3}
+POLICY_PARAMETERS = {"overdue_flag_days": 60}
 OWN_INPUTS = {
     "expected_inputs": {
         "supplier": "VARCHAR", "dataset": "VARCHAR", "state": "VARCHAR", "kind": "VARCHAR", "is_due_known": "BOOLEAN",
@@ -67,7 +67,7 @@ def computed_columns() -> dict[str, dict[str, str]]:
     month = Month()
     month.build(name for name, model in MODELS.items() if model.layer == "core")
     month.grade()
-    month.build(["household_features"])
+    month.build_layer("features")
     names = month.engine.fetch("SELECT table_name FROM duckdb_tables()")
     found = {str(name): _described(month, str(name)) for (name,) in names if name not in input_columns()}
     month.close()
