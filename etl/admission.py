@@ -20,19 +20,20 @@ from etl import confirming
 from etl.deliveries import Verdict
 from etl.findings import FILE_RULES, Arrival, FileFinding
 from etl.intake import arrivals, notices
+from etl.intake.bundles import is_whole
 from etl.ledger.confirmations import answered_files
 from etl.ledger.records import DailyLimits, Delivery, LimitReachedError, Waiting
 from etl.period import Period
-from etl.registry import Limits
+from etl.registry import Feed, Limits
 from etl.workspace import Workspace
 
 WAITS_AT_MOST: Final = timedelta(hours=72)
-COMPANION_MISSING: Final = frozenset({"flag_missing", "sidecar_missing"})
+COMPANION_MISSING: Final = frozenset({"flag_missing", "sidecar_missing", "parts_missing"})
 NOT_BEGUN, TOO_LARGE, NEVER_COMPLETE, NOT_FINISHED = "P120", "P125", "P126", "P127"
 _FIX_ZH: Final = {
     NOT_BEGUN: "请核对文件名中的月份，月末之后再报送",
     TOO_LARGE: "请拆分为多个文件，或先与县里约定更高的上限",
-    NEVER_COMPLETE: "请附齐标志或校验文件，连同数据文件重新投递",
+    NEVER_COMPLETE: "请附齐标志、校验文件或全部分文件，连同数据文件重新投递",
     NOT_FINISHED: "文件本身不必修改；请与县里联系，或稍后重新投递同一文件",
 }
 _log = logging.getLogger("creditvillage.intake")
@@ -174,15 +175,21 @@ def room_bytes(ws: Workspace) -> int:
 
 
 def refused_unlanded(ws: Workspace, delivery: Delivery) -> Verdict | None:
-    """The verdict over a file that is larger than a day's volume, or whose flag never came; None for all others."""
+    """The verdict over a file larger than a day's volume, or whose flag or other parts never came; None for all others."""
     if delivery.landed_path:
         return None
     bank = ws.registry.banks.get(delivery.supplier)
     if bank and delivery.size_bytes > bank.limits.bytes_per_day:
         return refusal(TOO_LARGE, delivery)
-    if ws.registry.feed(delivery.supplier, delivery.dataset).package in arrivals.COMPANIONS and not delivery.parts:
-        return refusal(NEVER_COMPLETE, delivery, outcome="expired")
-    return None
+    is_complete = _is_complete(ws.registry.feed(delivery.supplier, delivery.dataset), delivery)
+    return None if is_complete else refusal(NEVER_COMPLETE, delivery, outcome="expired")
+
+
+def _is_complete(feed: Feed, delivery: Delivery) -> bool:
+    """Whether everything that has to lie beside the file was claimed with it."""
+    if feed.has_loose_parts:
+        return is_whole([delivery.name, *(address.rpartition("/")[2] for address in delivery.parts)])
+    return feed.package not in arrivals.COMPANIONS or bool(delivery.parts)
 
 
 def refused_unread(ws: Workspace, delivery: Delivery, *, now: datetime) -> Verdict | None:
@@ -199,7 +206,7 @@ def refusal(rule: str, delivery: Delivery, *, outcome: str = "rejected") -> Verd
 
 
 def claim_hopeless(ws: Workspace, *, now: datetime) -> list[Delivery]:
-    """Claim, without the flag they lack, the files that have waited for it too long: so they can be answered."""
+    """Claim, without the flag or the parts they lack, the files that have waited for it too long: so they can be answered."""
     claimed = []
     for one in ws.ledger.waiting():
         if one.reason in COMPANION_MISSING and one.unchanged_since_at < now - WAITS_AT_MOST:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -36,7 +36,7 @@ from etl.intake.receipt_words import Facing
 from etl.intake.strings import Strings, strings_schema
 from etl.ledger.records import Delivery
 from etl.period import Period
-from etl.registry import Feed, KnownException, Layout, Source, Supplier
+from etl.registry import CodeLists, Feed, KnownException, Layout, Source, Supplier
 from etl.workspace import Workspace
 
 _SIDECAR_BYTES = 4096
@@ -52,6 +52,7 @@ class Subject:
     layout: Layout
     contract: Contract
     context: Context
+    codes: CodeLists
     ruleset: str
     corrections: Sequence[Correction] = ()
 
@@ -97,11 +98,11 @@ def subject_of(ws: Workspace, delivery: Delivery, *, any_layout: bool = False) -
     feed = ws.registry.feed(delivery.supplier, delivery.dataset)
     layout = feed.layouts[0] if any_layout else feed.layout_for(period, delivery.name)
     contract = ws.contract_of(delivery.dataset)
-    context = ws.context(delivery.supplier, period)
+    context, codes = ws.context(delivery.supplier, period), ws.registry.codes.at(period)
     mends = [one for one in ws.corrections if one.is_for(delivery.supplier, delivery.dataset, period)]
     decides = [*(one.mark for one in mends), *_known_mark(known_exceptions(ws, delivery))]
-    ruleset = _ruleset(ws, contract, feed, layout, context, decides)
-    return Subject(delivery, feed, layout, contract, context, ruleset, mends)
+    ruleset = _ruleset(contract, codes, feed, layout, context, decides)
+    return Subject(delivery, feed, layout, contract, context, codes, ruleset, mends)
 
 
 def known_exceptions(ws: Workspace, delivery: Delivery) -> dict[str, KnownException]:
@@ -122,11 +123,11 @@ def no_layout(delivery: Delivery) -> Verdict:
 
 
 def _ruleset(
-    ws: Workspace, contract: Contract, feed: Feed, layout: Layout, context: Context, decides: Sequence[str]
+    contract: Contract, codes: CodeLists, feed: Feed, layout: Layout, context: Context, decides: Sequence[str]
 ) -> str:
     """A mark of all that decides about a row: rules, code lists, layout, acceptance, the month's literals, and more."""
     parts = [
-        ruleset_checksum(contract, ws.registry.codes),
+        ruleset_checksum(contract, codes),
         feed.accept.model_dump_json(),
         layout.model_dump_json(exclude={"from_"}),
         json.dumps([context.institution_codes, context.known_villages, context.id_prefixes], default=list),
@@ -149,6 +150,7 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
         delivery_id=delivery.delivery_id,
         size_bytes=delivery.size_bytes,
         mtime_ns=delivery.mtime_ns,
+        is_bundle=ws.registry.feed(delivery.supplier, delivery.dataset).has_loose_parts,
         owner=ws.registry.owner(delivery.supplier, delivery.dataset).code,
         drops=Drops(ws.settings.drop_access),
     )
@@ -167,10 +169,10 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
     if subject.feed.package == "sidecar":
         with open_landed(*where, part=1) as beside:
             sidecar = beside.read(_SIDECAR_BYTES)
-    with (
-        open_landed(*where) as file,
-        open_delivery(
-            file,
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_landed(*where, part=part)) for part in range(len(_file_names(subject)))]
+        reading = open_delivery(
+            files[0],
             _member_name(subject),
             subject.feed,
             subject.layout,
@@ -179,9 +181,15 @@ def reading(ws: Workspace, subject: Subject) -> Iterator[Reading]:
             sha256=delivery.sha256,
             keyring=keyring(ws),
             scratch=ws.spill if subject.feed.wrappings else None,
-        ) as opened,
-    ):
-        yield opened
+            others=list(zip(files[1:], _file_names(subject)[1:], strict=True)),
+        )
+        yield stack.enter_context(reading)
+
+
+def _file_names(subject: Subject) -> list[str]:
+    """The files that hold the delivery's rows: one, or the parts that came side by side."""
+    beside = subject.delivery.parts if subject.feed.has_loose_parts else ()
+    return [_member_name(subject), *(address.rpartition("/")[2] for address in beside)]
 
 
 def _member_name(subject: Subject) -> str:
@@ -496,7 +504,7 @@ def diagnoses(ws: Workspace, subject: Subject, verdict: Verdict, strings: String
         layout=subject.layout,
         contract=subject.contract,
         context=subject.context,
-        codes=ws.registry.codes,
+        codes=subject.codes,
         strings=replace(strings, table=rows),
         findings=receipt_findings(verdict).join(rows.select(places), places, join_type="left semi"),
         file_findings=verdict.file_findings,

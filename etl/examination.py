@@ -153,14 +153,13 @@ class Caster:
                 if is_new:
                     matched = matched_select(contract, one, context, relation="typed")
                     self.engine.con.execute(f"INSERT INTO corrected {matched}")
-                codes = self.ws.registry.codes
-                update = correction_update(contract, layout, codes, one, context, relation="typed_cells")
+                update = correction_update(contract, layout, self.subject.codes, one, context, relation="typed_cells")
                 self.engine.con.execute(update)
 
     def _statement(self, blank_free: frozenset[str]) -> str:
         """The statement for these columns, which are nearly always the same from piece to piece."""
         if blank_free not in self._statements:
-            contract, layout, codes = self.subject.contract, self.subject.layout, self.ws.registry.codes
+            contract, layout, codes = self.subject.contract, self.subject.layout, self.subject.codes
             self._statements[blank_free] = cast_select(
                 contract, layout, codes, relation="strings", blank_free=blank_free
             )
@@ -340,7 +339,7 @@ class _Work:
             typed,
             subject.contract,
             subject.layout,
-            self.ws.registry.codes,
+            subject.codes,
             subject.context,
             rules=wanted,
             record=record,

@@ -23,8 +23,8 @@ FILE_RULES: Final[Mapping[str, Mapping[str, str]]] = {
     "P124": {"zh": "没有数据行", "en": "there are no rows"},
     "P125": {"zh": "文件超过约定的每日数据量", "en": "the file is larger than the volume agreed for a day"},
     "P126": {
-        "zh": "文件长时间未写完或缺少标志文件",
-        "en": "the file was not complete, or its flag not there, for days",
+        "zh": "文件长时间未写完，或缺少标志文件、分文件",
+        "en": "the file was not complete, or its flag or another part not there, for days",
     },
     "P127": {"zh": "县里多次处理未能完成", "en": "the county could not finish its work on the file"},
     "P190": {"zh": "拒收行超过约定，整份退回", "en": "more rows are refused than agreed; the file is refused"},
@@ -47,7 +47,8 @@ class Arrival:
     """A file that lies complete in a drop zone and belongs to one feed.
 
     `period` is `YYYY-MM`; `address` any fsspec address; `mtime_ns` the supplier's modification time in nanoseconds
-    since 1970-01-01 UTC; `parts` the addresses of the files that came with it (`.ok` flag, `.sha256` sidecar).
+    since 1970-01-01 UTC; `parts` the addresses of the files that came with it (`.ok` flag, `.sha256` sidecar, further
+    parts of numbered ones: then size and time are those of all together).
     """
 
     supplier: str

@@ -97,6 +97,12 @@ def collect_files(settings: Settings, source_code: str, period: str, *, now: dat
     return [take_in(settings, delivery_id, now=now, ws=ws) for delivery_id in sorted(wanted)]
 
 
+def collect_occasional(settings: Settings, period: str, *, now: datetime) -> list[Delivery]:
+    """Claim and take in what came for a month from every source that sends files only when there is something to tell."""
+    occasional = [code for code, source in Workspace(settings).registry.sources.items() if source.is_occasional]
+    return [taken for code in occasional for taken in collect_files(settings, code, period, now=now)]
+
+
 def pull(settings: Settings, source_code: str, period: str, *, now: datetime) -> list[Delivery]:
     """Pull every feed of a database source for a month, landed as files first, and take each in."""
     ws = Workspace(settings)

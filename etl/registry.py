@@ -267,7 +267,8 @@ class Feed(Strict):
     """One dataset of one supplier.
 
     `package` is what arrives; `inside` what is wrapped in it, from outside in (`package: openpgp, inside: [gzip]`).
-    `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them); any.
+    `parts` says which data files one delivery may be made of: one; numbered (`…_1of3` to `…_3of3`, all of them, in one
+    zip or, where the package is bare, side by side in the drop zone); any (in a zip).
     `signer` is the fingerprint of the OpenPGP key that must have signed. With `id_form: md5` identity numbers come as the
     MD5 of the number (18 characters, X in upper case), in hexadecimal, and are joined inside the restricted zone.
     An `occasional` feed arrives when there is something to tell: a month is complete without it.
@@ -297,9 +298,18 @@ class Feed(Strict):
             raise ValueError(f"layouts: two begin in {twice} — give one another month, or each its own match")
         if self.signer and "openpgp" not in self.wrappings:
             raise ValueError("signer: only an openpgp package is signed — remove it, or write package: openpgp")
-        if self.parts != "one" and "zip" not in self.wrappings:
-            raise ValueError("parts: only a zip has several — remove it, or write package: zip")
+        if self.parts == "any" and "zip" not in self.wrappings:
+            raise ValueError("parts: only a zip has any number — remove it, or write package: zip")
+        if self.has_loose_parts and (self.package != "bare" or self.inside):
+            raise ValueError(
+                "parts: numbered files lie in one zip, or bare beside each other — write package: zip or bare"
+            )
         return self
+
+    @property
+    def has_loose_parts(self) -> bool:
+        """Whether one delivery may be several files of the drop zone."""
+        return self.parts == "numbered" and "zip" not in self.wrappings
 
     @property
     def wrappings(self) -> tuple[str, ...]:
@@ -362,6 +372,11 @@ class Source(Strict):
     receipt_encoding: Literal["utf-8", "gb18030"] = "utf-8"
     feeds: dict[Dataset, Feed] = Field(min_length=1)
 
+    @property
+    def is_occasional(self) -> bool:
+        """Whether it sends files, and each of them only when there is something to tell."""
+        return self.kind == "files" and all(feed.occasional for feed in self.feeds.values())
+
     @model_validator(mode="after")
     def _kind_has_its_keys(self) -> Source:
         needed = {"database": ("url_env",), "files": ("drop",)}[self.kind]
@@ -371,11 +386,40 @@ class Source(Strict):
         return self
 
 
+class DatedCode(Strict):
+    """A source code that was not always, or is no longer, in use: `{means: overdue, from: 2024-01, to: 2025-06}`."""
+
+    means: str
+    from_: PeriodField | None = Field(default=None, alias="from")
+    to: PeriodField | None = None
+
+    @model_validator(mode="after")
+    def _says_when(self) -> DatedCode:
+        if self.from_ is None and self.to is None:
+            raise ValueError("a dated code needs from, to or both — write the value alone if it is always in use")
+        if self.from_ and self.to and self.from_ > self.to:
+            raise ValueError("its last month comes before its first — correct from or to")
+        return self
+
+    def is_in_use(self, period: Period) -> bool:
+        return (self.from_ is None or self.from_ <= period) and (self.to is None or period <= self.to)
+
+    def __str__(self) -> str:
+        bounds = (("from", self.from_), ("to", self.to))
+        return " ".join(f"{word} {month}" for word, month in bounds if month)
+
+
 @dataclass(frozen=True)
 class CodeLists:
-    """Canonical values and the codings that map to them, from config/codes/*.yml."""
+    """Canonical values and the codings that map to them, from config/codes/*.yml; a code may be a DatedCode."""
 
     lists: Mapping[str, Mapping[str, Any]]
+
+    def at(self, period: Period) -> CodeLists:
+        """The lists as they are in a month: a code out of use is not among them."""
+        return CodeLists(
+            {name: {**content, "codings": _in_use(content, period)} for name, content in self.lists.items()}
+        )
 
     def __contains__(self, name: str) -> bool:
         return name in self.lists
@@ -385,8 +429,25 @@ class CodeLists:
         return dict(self.lists[name]["values"])
 
     def mapping(self, name: str, coding: str) -> dict[str, str]:
-        """Source code -> canonical value; a coding that the list does not know maps nothing."""
-        return dict(self.lists[name]["codings"].get(coding, {}))
+        """Source code -> canonical value, in use or not; a coding that the list does not know maps nothing."""
+        codes = self.lists[name]["codings"].get(coding, {})
+        return {code: said.means if isinstance(said, DatedCode) else said for code, said in codes.items()}
+
+    def term(self, name: str, coding: str, code: str) -> str:
+        """When a source code is in use, in words; empty for always."""
+        said = self.lists[name]["codings"][coding][code]
+        return str(said) if isinstance(said, DatedCode) else ""
+
+
+def _in_use(content: Mapping[str, Any], period: Period) -> dict[str, dict[str, str]]:
+    return {
+        coding: {
+            code: said.means if isinstance(said, DatedCode) else said
+            for code, said in codes.items()
+            if not isinstance(said, DatedCode) or said.is_in_use(period)
+        }
+        for coding, codes in content["codings"].items()
+    }
 
 
 @dataclass(frozen=True)
@@ -551,18 +612,22 @@ def _load_codes(folders: Sequence[Path]) -> CodeLists:
     lists: dict[str, Any] = {}
     for path in overlay_files(folders, "codes/*.yml"):
         for name, content in read_yaml(path).items():
-            _check_code_list(path, name, content)
             if name in lists:
                 raise ConfigurationError(path, name, "code list defined twice", "keep it in one file")
-            lists[name] = content
+            lists[name] = _code_list(path, name, content)
     return CodeLists(lists)
 
 
-def _check_code_list(path: Path, name: str, content: Any) -> None:
+def _code_list(path: Path, name: str, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or set(content) != {"values", "codings"}:
         raise ConfigurationError(path, name, "needs exactly values and codings", "see the other lists of the file")
-    for coding, mapping in content["codings"].items():
-        unknown = sorted(set(mapping.values()) - set(content["values"]))
+    codings = {
+        coding: {code: _code(path, f"{name}.codings.{coding}", code, said) for code, said in codes.items()}
+        for coding, codes in content["codings"].items()
+    }
+    for coding, codes in codings.items():
+        meanings = {said.means if isinstance(said, DatedCode) else said for said in codes.values()}
+        unknown = sorted(meanings - set(content["values"]))
         if unknown:
             raise ConfigurationError(
                 path,
@@ -570,6 +635,17 @@ def _check_code_list(path: Path, name: str, content: Any) -> None:
                 f"maps to unknown value {unknown[0]!r}",
                 "add it to values or correct it",
             )
+    return {**content, "codings": codings}
+
+
+def _code(path: Path, key: str, code: str, said: Any) -> str | DatedCode:
+    if not isinstance(said, dict):
+        return str(said)
+    try:
+        return DatedCode.model_validate(said)
+    except ValidationError as error:
+        found = configuration_error(error, path)
+        raise ConfigurationError(path, f"{key}.{code}", found.problem, found.mend) from None
 
 
 def _load_places(folders: Sequence[Path]) -> list[Place]:

@@ -157,25 +157,9 @@ class Plant:
         return 0 if self.warns else 1 + self.copy
 
 
-WARNINGS = frozenset(
-    {
-        "L212",
-        "L301",
-        "L302",
-        "L303",
-        "F301",
-        "H301",
-        "H302",
-        "M301",
-        "C301",
-        "D206",
-        "D301",
-        "N301",
-        "N302",
-        "J301",
-        "R301",
-    }
-)
+WARNINGS = frozenset({
+    "L212", "L301", "L302", "L303", "F301", "H301", "H302", "M301", "C301", "D206", "D301", "Y301", "Y302", "J301", "R301",
+})  # fmt: skip
 """Rules that warn; every other row rule rejects the row."""
 
 

@@ -21,7 +21,7 @@ FLOW = SAMPLES["flow"]
 def verdict_over(content: bytes, *, empty: str, min_rows: int = 0) -> Verdict:
     feed = make_feed(empty=empty, accept={"rows": {"min": min_rows}, "max_rejected_share": 1, "empty": empty})
     delivery: Any = SimpleNamespace(name="FLOWS.csv")
-    subject = Subject(delivery, feed, FLOW.layout, FLOW.contract, FLOW.context, "r")
+    subject = Subject(delivery, feed, FLOW.layout, FLOW.contract, FLOW.context, REGISTRY.codes, "r")
     strings = read_bytes(content, FLOW.layout, feed)
     with DuckEngine(threads=1) as engine:
         engine.register_arrow("strings", strings.table)

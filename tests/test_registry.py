@@ -46,9 +46,11 @@ def test_a_month_is_complete_without_an_occasional_delivery(tmp_path: Path) -> N
     feeds["loan_flows"]["occasional"] = True
     registry = load_registry([changed_bank(tmp_path, feeds=feeds), CONFIG])
     month = Period.parse("2024-03")
-    possible = {(one.supplier, one.dataset) for one in registry.possible(month)}
-    expected = {(one.supplier, one.dataset) for one in registry.expected(month)}
-    assert possible - expected == {("qinghe_rcb", "loan_flows")}
+    occasional = set(registry.possible(month)) - set(registry.expected(month))
+    assert {one.dataset for one in occasional if one.kind == "bank"} == {"loan_flows"}
+    assert {one.source for one in occasional if one.kind == "files"} == {
+        code for code, source in registry.sources.items() if source.is_occasional
+    }
 
 
 def test_an_overlay_file_wins(tmp_path: Path) -> None:
@@ -160,7 +162,8 @@ def test_a_layout_that_contradicts_itself_is_refused_in_one_line(
         ({"package": "rar"}, "package"),
         ({"signer": "A" * 40}, "signer: only an openpgp package is signed"),
         ({"package": "openpgp", "signer": "county@example"}, "signer"),
-        ({"package": "gzip", "parts": "numbered"}, "parts: only a zip has several"),
+        ({"package": "gzip", "parts": "numbered"}, "parts: numbered files lie in one zip, or bare beside each other"),
+        ({"package": "bare", "parts": "any"}, "parts: only a zip has any number"),
         ({"layouts": [LAYOUT, LAYOUT]}, "layouts: two begin in 2024-01 — give one another month"),
     ],
 )

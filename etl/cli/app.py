@@ -31,6 +31,7 @@ UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[
     1
 ]  # typer's own base of wrong commands, options and values
 PeriodOption = Annotated[str, typer.Option("--period", help="月份 YYYY-MM。 Month.")]
+DAY = "%Y-%m-%d"
 JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON。 Print JSON instead of a table.")]
 
 
@@ -312,6 +313,35 @@ def calendar(
             for alert in pipeline.watch_deadlines(settings, now=now):
                 errors.print(escape(str(alert)), soft_wrap=True, highlight=False)
         return show_calendar(settings, month, now=now, console=console, as_json=as_json)
+
+
+@app.command()
+def grade(
+    number: Annotated[
+        str, typer.Argument(help="户号；其他对象为编号或村代码。 Household number, or another subject's.")
+    ],
+    on: Annotated[datetime | None, typer.Option(formats=[DAY], help="有效日期，默认今天。 Valid on this day.")] = None,
+    known: Annotated[
+        datetime | None, typer.Option(formats=[DAY], help="当时所知，默认现在。 As known at the end of this day.")
+    ] = None,
+    subject: Annotated[str, typer.Option(help="household | village | business | …")] = "household",
+    history: Annotated[bool, typer.Option("--history", help="列出全部历史。 All that was ever known.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """查询某日有效、某时所知的等级。 The grade of anyone on a day, as it was known on another."""
+    from etl.cli.grade import show_grade
+
+    show_grade(
+        Settings.from_environment(),
+        number,
+        subject=subject,
+        valid_on=on.date() if on else None,
+        known_on=known.date() if known else None,
+        whole_history=history,
+        now=_now(),
+        console=console,
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -61,5 +61,5 @@ def trigger_months(settings: Settings, first: Period, last: Period, console: Con
     if client is None:
         raise ConfigurationError(str(settings.airflow_home), "", "no Airflow is running", "start it with `make up`")
     for period in Period.range(first, last):
-        for dag_id in ("household_records", "mediation_logs"):
+        for dag_id in ("household_records", "mediation_logs", "village_life"):
             console.print(f"{period} {dag_id}: {client.trigger(dag_id, partition_key=str(period))}")

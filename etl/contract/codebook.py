@@ -121,7 +121,15 @@ def _code_rows(name: str, codes: CodeLists) -> Iterator[dict[str, str]]:
         yield {"kind": "code", "id": name, "condition": value, "zh": label["zh"], "en": label["en"]}
     for coding in content["codings"]:
         for source, value in codes.mapping(name, coding).items():
-            yield {"kind": "coding", "id": name, "family": coding, "condition": source, "zh": value, "en": value}
+            yield {
+                "kind": "coding",
+                "id": name,
+                "family": coding,
+                "condition": source,
+                "zh": value,
+                "en": value,
+                "clause": codes.term(name, coding, source),
+            }
 
 
 def main(arguments: list[str]) -> int:

@@ -269,6 +269,11 @@ class Rule:
         return language.parse(self.sql)
 
     @property
+    def is_told(self) -> bool:
+        """Whether its supplier hears of it: it speaks of the supplier's own bytes and does not count silently."""
+        return self.at == "delivery" and self.action != "shadow"
+
+    @property
     def column(self) -> str:
         """The column a finding is shown at; empty for a rule over the whole delivery."""
         return self.columns[0] if self.columns else ""
@@ -689,13 +694,16 @@ def _check_reference(contract: Contract, reference: Reference, tables: Mapping[s
 
 
 def ruleset_checksum(contract: Contract, codes: CodeLists) -> str:
-    """32 hexadecimal digits that change when a column, a rule or a code list the contract uses changes."""
+    """32 hexadecimal digits that change when a column, a told rule or a code list the contract uses changes.
+
+    Suppliers see it in receipts, and compute it from their pack, which says nothing of the other rules.
+    """
     lists = {column.codes: codes.lists[column.codes] for column in contract.columns.values() if column.codes}
     content = {
         "columns": {
             name: [column.type, column.facts.model_dump(mode="json")] for name, column in contract.columns.items()
         },
-        "rules": [_rule_content(rule) for rule in contract.rules],
+        "rules": [_rule_content(rule) for rule in contract.rules if rule.is_told],
         "codes": lists,
     }
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)

@@ -2,8 +2,8 @@
 
 How a file shows that it is complete depends on its feed's `package`: an `.ok` flag or a `.sha256` sidecar beside it
 that is not older than the file (an older one vouches for what lay there before, so the file must rest as well); else
-the quiet period (size and time unchanged over two scans), for a zip also a readable central directory. Files that no
-pattern fits are handed back with the reason: every file gets an answer.
+the quiet period (size and time unchanged over two scans), for a zip also a readable central directory. Numbered parts
+wait for each other. Files that no pattern fits are handed back with the reason: every file gets an answer.
 
 Where time stands in whole seconds (SFTP), a file may change without a sign within the second it was last written in:
 there a file must rest a second longer, and never less than two looks, whatever its own time says.
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from etl.findings import Arrival
+from etl.intake.bundles import Bundle, bundled
 from etl.intake.confirmation import CONFIRMS, Confirming
 from etl.intake.drops import Drops, Listed
 from etl.intake.drops import Zone as Place
@@ -44,6 +45,7 @@ REASONS: Final = {
     "incomplete_zip": {"zh": "压缩包尚不完整", "en": "the zip is not complete yet"},
     "flag_missing": {"zh": "等待完成标志文件 .ok", "en": "waiting for its .ok flag"},
     "sidecar_missing": {"zh": "等待校验文件 .sha256", "en": "waiting for its .sha256 sidecar"},
+    "parts_missing": {"zh": "等待其余分文件", "en": "waiting for its other parts"},
     "file_missing": {"zh": "标志文件已到，数据文件未到", "en": "its flag is here, the file is not"},
     "no_pattern": {"zh": "文件名不符合约定", "en": "the name fits no agreed pattern"},
     "no_period": {"zh": "文件名中的月份不存在", "en": "the month in the name does not exist"},
@@ -261,7 +263,8 @@ def _scan_zone(
         return
     found.reached.append(zone.place.address)
     listing = {listed.name: listed for listed in entries}
-    for listed in entries:
+    for bundle in bundled(entries, lambda name: _is_part(zone, name)):
+        listed = bundle.listed
         if (listed.address, listed.size_bytes, listed.mtime_ns) in taken:
             continue
         if _is_confirmation(zone, listed):
@@ -272,14 +275,19 @@ def _scan_zone(
             _set_aside(zone, listed, match, listing, found)
             continue
         before = seen.get(listed.address)
-        reason = _why_wait(zone.place, match.feed, listed, listing, before, now, patience)
-        arrival = _arrival(match, listed, listing)
+        reason = _why_wait(zone.place, match.feed, bundle, listing, before, now, patience)
+        arrival = _arrival(match, bundle, listing)
         found.observations[listed.address] = _observed(before, listed, now)
         found.looks.append((arrival, reason))
         if reason:
             found.waiting.append(NotTaken(match.supplier, listed.address, listed.name, reason))
         else:
             found.arrivals.append(arrival)
+
+
+def _is_part(zone: _Zone, name: str) -> bool:
+    """Whether a feed takes a file of that name beside others as one delivery."""
+    return any(feed.has_loose_parts and _matched(feed, name) for feed in zone.owner.feeds.values())
 
 
 def _is_badly_named(listed: Listed) -> bool:
@@ -383,13 +391,16 @@ def _main_of_companion(zone: _Zone, name: str) -> str | None:
 def _why_wait(
     place: Place,
     feed: Feed,
-    listed: Listed,
+    bundle: Bundle,
     listing: Mapping[str, Listed],
     seen: Observation | None,
     now: datetime,
     patience: Patience,
 ) -> str:
     """The reason (a key of REASONS) why a file is not complete yet; empty when it is."""
+    listed = bundle.listed
+    if not bundle.is_whole:
+        return "parts_missing"
     ending = COMPANIONS.get(feed.package)
     if ending:
         companion = listing.get(listed.name + ending)
@@ -413,7 +424,8 @@ def _zip_is_complete(place: Place, name: str) -> bool:
         return False
 
 
-def _arrival(match: _Match, listed: Listed, listing: Mapping[str, Listed]) -> Arrival:
+def _arrival(match: _Match, bundle: Bundle, listing: Mapping[str, Listed]) -> Arrival:
+    listed = bundle.listed
     companion = listing.get(listed.name + COMPANIONS.get(match.feed.package, "/"))
     return Arrival(
         match.supplier,
@@ -423,7 +435,7 @@ def _arrival(match: _Match, listed: Listed, listing: Mapping[str, Listed]) -> Ar
         listed.name,
         listed.size_bytes,
         listed.mtime_ns,
-        (companion.address,) if companion else (),
+        (companion.address,) if companion else bundle.others,
     )
 
 

@@ -38,7 +38,8 @@ _Digest = Any
 class Landed:
     """What the ledger keeps of a landing.
 
-    `sha256` and `size_bytes` are those of the supplier's file without the parts beside it; of a pull, of all parts.
+    `sha256` and `size_bytes` are those of the supplier's file without the parts beside it; of a pull, or of several files
+    that are one delivery, of all parts.
     """
 
     path: Path
@@ -64,23 +65,26 @@ def land(
     delivery_id: str,
     size_bytes: int | None = None,
     mtime_ns: int | None = None,
+    is_bundle: bool = False,
     owner: str = "",
     drops: Drops | None = None,
 ) -> Landed:
     """Land a file of a drop zone of `owner` and the parts beside it (any fsspec addresses).
 
-    `size_bytes` and `mtime_ns` are what the scan saw; another size or time before or after the copy raises
+    `size_bytes` and `mtime_ns` are what the scan saw, of a bundle (whose parts are data like the file itself) the sum
+    and the newest; another size or time before or after the copy raises
     SourceChangedError. Raises LandingDamagedError when the copy does not read back with the same hash, and
     DropUnreachableError when a remote zone does not answer.
     """
     zone, main = (drops or Drops()).zone_of_file(owner, address)
     names = [main, *(part.rpartition("/")[2] for part in parts)]
     try:
-        before = _signature(zone, main)
+        counted = names if is_bundle else [main]
+        before = _signature(zone, counted)
         _require_unchanged(main, before, size_bytes, mtime_ns)
         writers = [(name, _copier(zone, name)) for name in names]
-        landed = land_written(writers, folder, master_key_file, delivery_id=delivery_id)
-        if _signature(zone, main) != before or landed.size_bytes != before[0]:
+        landed = land_written(writers, folder, master_key_file, delivery_id=delivery_id, hash_all_parts=is_bundle)
+        if _signature(zone, counted) != before or landed.size_bytes != before[0]:
             landed.path.unlink()
             raise SourceChangedError(main, "it changed while it was copied")
         return landed
@@ -142,8 +146,13 @@ def landed_parts(path: Path, wrapped_key: bytes, master: bytes | Path) -> tuple[
     return reader.parts
 
 
-def _signature(zone: Zone, name: str) -> tuple[int, int]:
-    """Size in bytes and modification time in ns; raises SourceChangedError when the file is gone."""
+def _signature(zone: Zone, names: Sequence[str]) -> tuple[int, int]:
+    """Bytes of all files and the newest modification time in ns; raises SourceChangedError when one is gone."""
+    signatures = [_signature_of_one(zone, name) for name in names]
+    return sum(size for size, _ in signatures), max(time for _, time in signatures)
+
+
+def _signature_of_one(zone: Zone, name: str) -> tuple[int, int]:
     try:
         return zone.signature(name)
     except FileNotFoundError:

@@ -26,6 +26,7 @@ from typing import BinaryIO, Final, cast
 
 from etl.findings import FileFinding
 from etl.intake import openpgp
+from etl.intake.bundles import PART_NUMBER
 from etl.registry import Feed
 
 LOG_LINES: Final = 5
@@ -34,7 +35,6 @@ _LOG_BYTES: Final = 64 * 1024
 _SIDECAR_BYTES: Final = 4 * 1024
 _ARCHIVES: Final = (".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".zst")
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_PART_NUMBER: Final = re.compile(r"(?P<stem>.*)_(?P<number>[0-9]{1,3})of(?P<count>[0-9]{1,3})(?P<ending>\.[^/]*)?")
 _WRAPPED_ENDINGS: Final = {"gzip": (".gz", ".gzip"), "openpgp": (".gpg", ".pgp", ".asc")}
 BROKEN_ZIP: Final = (
     zipfile.BadZipFile,
@@ -197,7 +197,7 @@ def members(
     findings = _check_sidecar(name, sidecar, sha256) if feed.package == "sidecar" else []
     unwrapping = _Unwrapping(feed, name, caps or Caps(), keyring, scratch)
     try:
-        found = unwrapping.members(_whole(delivery_file, name))
+        found = unwrapping.members(whole(delivery_file, name))
     except openpgp.NotDecryptedError as error:
         found = Package([], [FileFinding("P107", name, error.zh, error.en, error.fix_zh)])
     except TooMuchError:
@@ -244,7 +244,7 @@ class _Unwrapping:
 
         with source:
             openpgp.decrypt(cast(BinaryIO, source), write, self._keyring, signer=self._feed.signer)
-        return _whole(plain, _unwrapped_name(sealed.name, "openpgp"))
+        return whole(plain, _unwrapped_name(sealed.name, "openpgp"))
 
     def _zipped(self, member: Member, kind: str) -> Package:
         file = self._seekable(member)
@@ -298,7 +298,7 @@ def _chosen(names: Sequence[str], parts: str) -> tuple[list[str], tuple[str, str
 
 def _numbered(names: Sequence[str]) -> tuple[list[str], tuple[str, str] | None]:
     """Files of one name that are all parts, each once, of the count that every name states."""
-    found = {name: _PART_NUMBER.fullmatch(name) for name in names}
+    found = {name: PART_NUMBER.fullmatch(name) for name in names}
     strangers = [name for name, part in found.items() if part is None]
     by_number = {int(part["number"]): name for name, part in found.items() if part}
     kinds = {(part["stem"], int(part["count"]), part["ending"]) for part in found.values() if part}
@@ -354,7 +354,9 @@ def _differs(rule: str, member: str, what: str, promised: object, found: object)
     )
 
 
-def _whole(delivery_file: BinaryIO, name: str) -> Member:
+def whole(delivery_file: BinaryIO, name: str) -> Member:
+    """A file that is wrapped in nothing."""
+
     def open_raw() -> BinaryIO:
         delivery_file.seek(0)
         return cast(BinaryIO, _Borrowed(delivery_file))

@@ -91,17 +91,20 @@ def open_delivery(
     sha256: str | None = None,
     keyring: Path | None = None,
     scratch: Path | None = None,
+    others: Sequence[tuple[BinaryIO, str]] = (),
 ) -> Iterator[Reading]:
     """Look into a delivery's package; its rows are read when they are asked for.
 
     `delivery_file` is the landed file (seekable), `name` the supplier's name for it; `sidecar` and `sha256` serve the
     package kind `sidecar`, `keyring` (the GnuPG home with the county's key) and `scratch` (a private folder) the kinds
-    that are unpacked. Faults of the supplier's bytes are findings; a fault of our copy raises LandingDamagedError, a
-    key or program that is missing here ConfigurationError.
+    that are unpacked; `others` are further files, with their names, that came with it as parts of one delivery. Faults
+    of the supplier's bytes are findings; a fault of our copy raises LandingDamagedError, a key or program that is
+    missing here ConfigurationError.
     """
     opened = package.members(
         delivery_file, feed, name, sidecar=sidecar, sha256=sha256, keyring=keyring, scratch=scratch
     )
+    opened.members.extend(package.whole(file, part) for file, part in others)
     with closing(opened):
         yield Reading(opened, feed, layout, delivery_id)
 

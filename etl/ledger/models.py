@@ -5,7 +5,7 @@ The comments are the data dictionary: they reach PostgreSQL with the migration, 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -108,6 +108,9 @@ class DeliveryRow(Base):
     requalifies: Mapped[str | None] = mapped_column(
         ForeignKey("ledger.deliveries.delivery_id"), comment="delivery whose landed bytes were examined again"
     )
+    snapshot: Mapped[str | None] = mapped_column(
+        comment="configuration, contracts and SQL it was examined under, see snapshots"
+    )
     cutoff_at: Mapped[datetime | None] = mapped_column(comment="pulls: rows changed before this instant are in it")
     attempts: Mapped[int] = mapped_column(
         server_default=text("0"), comment="how often somebody began to take it in; more than one after a crash"
@@ -155,6 +158,26 @@ class DeliveryKeyRow(Base):
 
     __table_args__ = (
         {"schema": "ledger", "comment": "wrapped keys of landed files; deleting one deletes the delivery"},
+    )
+
+
+class DeletionRow(Base):
+    """A delivery deleted by law: what is left of it."""
+
+    __tablename__ = "deletions"
+
+    delivery_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger.deliveries.delivery_id"), primary_key=True, comment="whose key was destroyed"
+    )
+    sha256: Mapped[str] = mapped_column(comment="SHA-256 of the landed bytes that nobody can read any more, hex")
+    reason: Mapped[str] = mapped_column(comment="the legal ground, in one line")
+    deleted_at: Mapped[datetime] = mapped_column(comment="when")
+
+    __table_args__ = (
+        {
+            "schema": "ledger",
+            "comment": "deliveries deleted by law: their key is destroyed; hash, reason and date stay",
+        },
     )
 
 
@@ -314,6 +337,7 @@ class GradingRow(Base):
     fingerprint: Mapped[str] = mapped_column(comment="checksum of all inputs, policy and SQL")
     staged_path: Mapped[str] = mapped_column(comment="folder of the computed files")
     contents: Mapped[dict[str, Any]] = mapped_column(comment="{table: rows:checksum}")
+    basis: Mapped[dict[str, Any] | None] = mapped_column(comment="all it rested on, for replay")
     graded_at: Mapped[datetime] = mapped_column(comment="when")
     code_version: Mapped[str] = mapped_column(comment="version of the software that did it")
 
@@ -349,6 +373,55 @@ class ReleaseRow(Base):
         CheckConstraint(one_of("status", RELEASE_STATES), name="status"),
         Index("one_current", "status", unique=True, postgresql_where=text("status = 'current'")),
         {"schema": "ledger", "comment": "every release, and which one readers see"},
+    )
+
+
+class GradeStatementRow(Base):
+    """What releases said of one subject's grade in one month, as long as they said the same.
+
+    View `audit.grade_history` gives the days a grade was valid beside the time it was known; function
+    `audit.grades_as_of(valid_on, known_at)` the grades of everybody.
+    """
+
+    __tablename__ = "grade_statements"
+
+    subject: Mapped[str] = mapped_column(primary_key=True, comment="kind of subject: household, village, business, …")
+    subject_key: Mapped[str] = mapped_column(primary_key=True, comment="its keyed token or code")
+    period: Mapped[str] = mapped_column(primary_key=True, comment="month whose grade it is")
+    known_from_at: Mapped[datetime] = mapped_column(
+        primary_key=True, comment="release that said so first: when it was published"
+    )
+    known_to_at: Mapped[datetime | None] = mapped_column(comment="when a release said otherwise; NULL: still said")
+    valid_from_on: Mapped[date] = mapped_column(
+        comment="first day it speaks of: the period end, or when the grade takes effect later"
+    )
+    effective_grade: Mapped[str | None] = mapped_column(comment="AAA … D; NULL: not rated, or gone")
+    computed_grade: Mapped[str | None] = mapped_column(comment="grade by points alone")
+    score: Mapped[Decimal | None] = mapped_column(Numeric(), comment="points")
+    status: Mapped[str | None] = mapped_column(comment="status of the grade; gone: no longer among the subjects")
+    not_rated_reason: Mapped[str | None] = mapped_column(comment="why there is no grade")
+    hold_reason: Mapped[str | None] = mapped_column(comment="why the computed grade waits")
+    veto_ids: Mapped[str | None] = mapped_column(comment="vetoes in force")
+    policy_version: Mapped[str | None] = mapped_column(comment="version of the policy it was graded by")
+    effective_from_on: Mapped[date | None] = mapped_column(comment="since when the grade is in effect without a change")
+    effective_to_on: Mapped[date | None] = mapped_column(comment="day on which it lapses")
+    release_id: Mapped[str] = mapped_column(comment="release that said so first")
+
+    __table_args__ = (
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        CheckConstraint("known_to_at > known_from_at", name="known"),
+        Index(
+            "still_said",
+            "subject",
+            "period",
+            "subject_key",
+            unique=True,
+            postgresql_where=text("known_to_at IS NULL"),
+        ),
+        {
+            "schema": "audit",
+            "comment": "what releases said of each subject's grade in each month, and from when to when they said so",
+        },
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +18,8 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from etl.contract.model import Contract
+from etl.publish import history, warehouse
 from etl.publish import lake as files_of_lake
-from etl.publish import warehouse
 from etl.publish.catalog import bind_catalog, prepare_catalog, register_release
 from etl.publish.lake import DataFile, columns_of
 from etl.publish.manifest import NO_RELEASE, Difference, Facts, Manifest, Place, diff
@@ -93,7 +94,7 @@ class Publisher:
             warehouse.prepare_warehouse(engine, contracts, [period])
             staged = warehouse.stage(self.url, engine, self.lake, contracts, files)
             _require_clean(audit(staged), period)
-            self._switch(engine, diff(current, release), release, self._record(release, now))
+            self._switch(engine, diff(current, release), release, self._record(release, now), now)
             return release
 
     def rollback(self, release_id: str, *, now: datetime) -> Manifest:
@@ -109,7 +110,8 @@ class Publisher:
             contracts = self._contracts_of(files)
             warehouse.prepare_warehouse(engine, contracts, {file.period for file in files})
             warehouse.stage(self.url, engine, self.lake, contracts, files)
-            self._switch(engine, changed, target, lambda connection: self._make_current(connection, release_id, now))
+            record = partial(self._make_current, release_id=release_id, now=now)
+            self._switch(engine, changed, target, record, now)
             return target
 
     def heal(self) -> bool:
@@ -200,7 +202,12 @@ class Publisher:
         return {table: self.contracts[table] for table in tables}
 
     def _switch(
-        self, engine: Engine, changed: Sequence[Difference], release: Manifest, record: Callable[[Connection], object]
+        self,
+        engine: Engine,
+        changed: Sequence[Difference],
+        release: Manifest,
+        record: Callable[[Connection], object],
+        now: datetime,
     ) -> None:
         """Release folder, then the one transaction, then the link; nothing is left of a transaction that fails."""
         is_new = release.release_id not in {row.release_id for row in self.ledger.releases()}
@@ -214,6 +221,7 @@ class Publisher:
                 contracts = {table: self.contracts[table] for table in release.tables if table in self.contracts}
                 register_release(catalog, self.lake, contracts, release.files, release.release_id)
                 self._switch_warehouse(connection, changed)
+                history.note(connection, [(one.table, one.period) for one in changed], self.contracts, release, now=now)
                 record(connection)
         except Exception:
             if is_new:
@@ -239,7 +247,7 @@ class Publisher:
             now=now,
         )
 
-    def _make_current(self, connection: Connection, release_id: str, now: datetime) -> object:
+    def _make_current(self, connection: Connection, *, release_id: str, now: datetime) -> object:
         return self.ledger.make_current(connection, release_id, now=now)
 
 

@@ -18,7 +18,7 @@ from etl.deliveries import Subject
 from etl.findings import WRONG_FIELD_COUNT, WRONG_FIELD_COUNT_SAYS
 from etl.intake.calendar import DueDate, WorkCalendar
 from etl.period import Period
-from etl.registry import Bilingual, CodeLists, County, Supplier
+from etl.registry import Bilingual, County, Supplier
 from etl.reports import page
 from etl.reports.layouts import delivered_names, workbook_bytes
 from etl.reports.samples import Broken
@@ -54,21 +54,25 @@ def delivery_rules(subject: Subject) -> list[Rule]:
     month = subject.context.period_start
     macro = [rule for rule in subject.contract.macro_rules if rule.applies_in(month)]
     rules = [*active_rules(subject.contract, subject.layout, subject.context), *macro]
-    return [rule for rule in rules if rule.action != "shadow"]
+    return [rule for rule in rules if rule.is_told]
 
 
-def coded_columns(subject: Subject, codes: CodeLists) -> dict[str, dict[str, str]]:
+def coded_columns(subject: Subject) -> dict[str, dict[str, str]]:
     """Canonical column -> code as delivered -> canonical value, of the coded columns this layout delivers."""
     columns = [
         subject.contract.columns[name] for name in subject.layout.canonical if name not in subject.layout.defaults
     ]
-    return {column.name: source_codes(column, subject.layout, codes) for column in columns if column.codes is not None}
+    return {
+        column.name: source_codes(column, subject.layout, subject.codes)
+        for column in columns
+        if column.codes is not None
+    }
 
 
-def code_rows(subject: Subject, codes: CodeLists, column: str) -> Iterator[tuple[str, str, str, str]]:
+def code_rows(subject: Subject, column: str) -> Iterator[tuple[str, str, str, str]]:
     """Code as delivered, canonical value, Chinese, English."""
-    labels = codes.values(str(subject.contract.columns[column].codes))
-    for code, value in coded_columns(subject, codes)[column].items():
+    labels = subject.codes.values(str(subject.contract.columns[column].codes))
+    for code, value in coded_columns(subject)[column].items():
         yield code, value, labels[value]["zh"], labels[value]["en"]
 
 
@@ -81,7 +85,6 @@ def guide_page(
     calendar: WorkCalendar,
     due: Mapping[Period, DueDate],
     feeds: Sequence[tuple[Subject, str, Sequence[Broken] | None]],
-    codes: CodeLists,
 ) -> str:
     """The whole guide; each feed with its example file name and what its bad sample breaks (None: no samples)."""
     datasets = [subject.delivery.dataset for subject, _, _ in feeds]
@@ -98,7 +101,7 @@ def guide_page(
         page.facts(_bank_facts(bank, county)),
     ]
     for subject, name, broken in feeds:
-        parts += _feed_parts(subject, name, broken, codes)
+        parts += _feed_parts(subject, name, broken)
     parts += [*_due_parts(calendar, due), *_sending_parts(bank, county)]
     return page.page(f"{bank.name.zh} 报送说明", parts)
 
@@ -115,21 +118,17 @@ def _bank_facts(bank: Supplier, county: County) -> list[tuple[str, object]]:
     ]
 
 
-def _feed_parts(
-    subject: Subject, name: str, broken: Sequence[Broken] | None, codes: CodeLists
-) -> Iterator[page.Markup]:
+def _feed_parts(subject: Subject, name: str, broken: Sequence[Broken] | None) -> Iterator[page.Markup]:
     contract, dataset = subject.contract, subject.delivery.dataset
     yield page.heading(2, f"{dataset}：{contract.says.zh}", contract.says.en, dataset)
     yield page.facts(_layout_facts(subject, name))
     yield page.heading(3, "字段", "columns, in the order of the file")
     header = ["序号", "报送字段名", "标准名", "含义", "类型与单位", "必填", "代码表", "规则"]
     yield page.table(header, _field_rows(subject))
-    for column in coded_columns(subject, codes):
+    for column in coded_columns(subject):
         label = contract.columns[column].label
         yield page.heading(3, f"代码：{label.zh}", f"codes of {label.en}", f"{dataset}.{column}")
-        listed = [
-            [page.code(code), zh, en, page.code(value)] for code, value, zh, en in code_rows(subject, codes, column)
-        ]
+        listed = [[page.code(code), zh, en, page.code(value)] for code, value, zh, en in code_rows(subject, column)]
         yield page.table(["报送代码 code", "中文", "English", "标准值 value"], listed)
     yield page.heading(3, "校验规则", "rules")
     yield page.table(["规则", "类别", "处理", "字段", "说明", "改法", "依据"], _rule_rows(subject))
@@ -283,7 +282,7 @@ def _sending_parts(bank: Supplier, county: County) -> Iterator[page.Markup]:
 # -- the template -----------------------------------------------------------------------------------------------------
 
 
-def template_workbook(subject: Subject, codes: CodeLists) -> bytes:
+def template_workbook(subject: Subject) -> bytes:
     """An XLSX to fill in: the header as agreed, every cell text, choices where a code is asked for."""
     layout, book = subject.layout, Workbook()
     sheet, lists = book.active, book.create_sheet("代码")
@@ -295,7 +294,7 @@ def template_workbook(subject: Subject, codes: CodeLists) -> bytes:
     sheet.append([name for name, _ in columns])
     _style_header(sheet, top, [to for _, to in columns], subject)
     _format_as_text(sheet, top, len(columns))
-    for place, (column, mapping) in enumerate(coded_columns(subject, codes).items(), start=1):
+    for place, (column, mapping) in enumerate(coded_columns(subject).items(), start=1):
         _write_list(lists, place, column, list(mapping))
         at = [to for _, to in columns].index(column) + 1
         _add_choice(sheet, top, at, place, len(mapping))

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -83,7 +83,7 @@ def _feed_pack(ws: Workspace, bank: str, dataset: str, period: Period) -> FeedPa
     except LookupError:
         mend = f"choose a month from {min(layout.from_ for layout in feed.layouts)} on"
         raise ConfigurationError("--period", str(period), f"no layout of {bank}.{dataset} is in force", mend) from None
-    samples = make_samples(subject, ws.registry.codes) if can_write(feed, subject.layout) else None
+    samples = make_samples(subject) if can_write(feed, subject.layout) else None
     return FeedPack(subject, name, samples)
 
 
@@ -92,7 +92,7 @@ def _all_files(ws: Workspace, bank: Supplier, period: Period, feeds: Sequence[Fe
     months = [period.shift(ahead) for ahead in range(MONTHS_AHEAD)]
     due = {month: calendar.due(month, bank.due, zone) for month in months}
     described = [(feed.subject, feed.name, feed.broken) for feed in feeds]
-    page = guide_page(bank, ws.registry.county, calendar, due, described, ws.registry.codes)
+    page = guide_page(bank, ws.registry.county, calendar, due, described)
     yield "guide.html", page.encode()
     yield (
         "due_dates.csv",
@@ -108,12 +108,12 @@ def _all_files(ws: Workspace, bank: Supplier, period: Period, feeds: Sequence[Fe
 
 
 def _feed_files(ws: Workspace, bank: Supplier, feed: FeedPack) -> Files:
-    subject, codes, encoding = feed.subject, ws.registry.codes, bank.receipt_encoding
+    subject, encoding = feed.subject, bank.receipt_encoding
     dataset = subject.delivery.dataset
-    yield f"templates/{dataset}.xlsx", template_workbook(subject, codes)
+    yield f"templates/{dataset}.xlsx", template_workbook(subject)
     yield f"rules/{dataset}.csv", _csv(encoding, _RULE_HEADER, _rules(subject))
-    for column in coded_columns(subject, codes):
-        rows = [list(row) for row in code_rows(subject, codes, column)]
+    for column in coded_columns(subject):
+        rows = [list(row) for row in code_rows(subject, column)]
         yield (
             f"codes/{dataset}.{column}.csv",
             _csv(encoding, ["报送代码 code", "标准值 value", "中文", "English"], rows),
@@ -188,18 +188,31 @@ def _precheck_files(ws: Workspace, bank: Supplier, feeds: Sequence[FeedPack]) ->
         if lists & set(read_yaml(path)):
             yield f"precheck/config/codes/{path.name}", path.read_bytes()
     for contract in contracts:
-        yield f"precheck/expectations/{contract.path.name}", contract.path.read_bytes()
+        yield f"precheck/expectations/{contract.path.name}", _told(contract)
     yield "precheck/expectations/fields.yml", _fields(contracts)
 
 
+def _told(contract: Contract) -> bytes:
+    """A contract without the rules its supplier does not hear of, and without what a release must satisfy."""
+    told = {rule.id for rule in contract.rules if rule.is_told}
+    content = read_yaml(contract.path)
+    rules = [rule for rule in content.get("rules", []) if rule["id"] in told]
+    return _json({name: value for name, value in content.items() if name != "references"} | {"rules": rules})
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    """JSON, which is YAML too."""
+    return json.dumps(content, ensure_ascii=False, indent=1, default=str).encode()
+
+
 def _fields(contracts: Sequence[Contract]) -> bytes:
-    """The fields of some contracts in one file (JSON is YAML)."""
+    """The fields of some contracts in one file."""
     fields = {
         name: contract.fields[name].model_dump(mode="json", exclude_none=True)
         for contract in contracts
         for name in (*contract.columns, *(column.name for column in contract.published))
     }
-    return json.dumps(fields, ensure_ascii=False, indent=1).encode()
+    return _json(fields)
 
 
 def _csv(encoding: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:

@@ -31,7 +31,6 @@ from etl.deliveries import Subject
 from etl.engine.duck import DuckEngine
 from etl.identifiers import credit_code_check_character, resident_check_character
 from etl.intake.strings import frame
-from etl.registry import CodeLists
 
 Row = dict[str, str]
 MOST_GOOD_ROWS: Final = 500
@@ -79,10 +78,10 @@ class _Pool:
     wrong: tuple[str, ...]
 
 
-def make_samples(subject: Subject, codes: CodeLists) -> Samples | None:
+def make_samples(subject: Subject) -> Samples | None:
     """Sample rows of one delivery; None when no row without a finding was found."""
     with DuckEngine(memory_limit="400MB", threads=1) as engine:
-        maker = _Maker(engine, subject, codes)
+        maker = _Maker(engine, subject)
         good = maker.good_rows()
         return maker.with_bad_rows(good) if good else None
 
@@ -90,8 +89,8 @@ def make_samples(subject: Subject, codes: CodeLists) -> Samples | None:
 class _Maker:
     """Tries rows of one feed against its rules."""
 
-    def __init__(self, engine: DuckEngine, subject: Subject, codes: CodeLists) -> None:
-        self._engine, self._subject, self._codes = engine, subject, codes
+    def __init__(self, engine: DuckEngine, subject: Subject) -> None:
+        self._engine, self._subject = engine, subject
         self._random = random.Random(f"{subject.contract.table}/{subject.delivery.supplier}")
         layout, contract = subject.layout, subject.contract
         self._columns = [contract.columns[name] for name in layout.canonical if name not in layout.defaults]
@@ -215,7 +214,7 @@ class _Maker:
         numbers = np.arange(1, len(rows) + 1, dtype=np.int64)
         batch = frame(cells, layout, delivery_id="sample", member="sample", rows=numbers, lines=numbers)
         self._engine.register_arrow("strings", pa.Table.from_batches([batch]))
-        self._engine.run_model("typed", cast_select(self._subject.contract, layout, self._codes))
+        self._engine.run_model("typed", cast_select(self._subject.contract, layout, self._subject.codes))
         found: list[set[str]] = [set() for _ in rows]
         for row, rule in self._engine.fetch(f"SELECT _row, rule FROM ({self._findings_sql})"):
             found[row - 1].add(rule)
@@ -237,7 +236,9 @@ class _Maker:
 
     def _cells(self, column: Column) -> tuple[Iterable[str], Iterable[str]]:
         if column.codes is not None:
-            by_value = {value: code for code, value in source_codes(column, self._subject.layout, self._codes).items()}
+            by_value = {
+                value: code for code, value in source_codes(column, self._subject.layout, self._subject.codes).items()
+            }
             return by_value.values(), ("??",)
         if column.type == "date":
             return self._dates(_DAYS), (*self._dates(_FAR_DAYS), self._no_date())

@@ -53,18 +53,22 @@ property_rows AS (
 business_rows AS (
     SELECT
         'businesses' AS dataset, a.supplier, a.business_key AS token,
-        p.purpose, a._delivery AS delivery_id, a._member AS member, a._row AS row_no
+        'income' AS purpose, a._delivery AS delivery_id, a._member AS member, a._row AS row_no
     FROM accepted_businesses AS a
-    CROSS JOIN (SELECT 'income' AS purpose UNION ALL SELECT 'property' AS purpose) AS p
     LEFT JOIN grounds AS g ON g.person_key = a.in_charge_person_key
     WHERE
         a.business_kind IN ('family_farm', 'individual')
-        AND CASE p.purpose
-            WHEN 'income' THEN a.operating_income_yuan IS NOT NULL AND NOT coalesce(g.has_income, FALSE)
-            ELSE
-                (a.business_assets_yuan IS NOT NULL OR a.business_debt_yuan IS NOT NULL)
-                AND NOT coalesce(g.has_property, FALSE)
-        END
+        AND a.operating_income_yuan IS NOT NULL AND NOT coalesce(g.has_income, FALSE)
+    UNION ALL
+    SELECT
+        'businesses' AS dataset, a.supplier, a.business_key AS token,
+        'property' AS purpose, a._delivery AS delivery_id, a._member AS member, a._row AS row_no
+    FROM accepted_businesses AS a
+    LEFT JOIN grounds AS g ON g.person_key = a.in_charge_person_key
+    WHERE
+        a.business_kind IN ('family_farm', 'individual')
+        AND (a.business_assets_yuan IS NOT NULL OR a.business_debt_yuan IS NOT NULL)
+        AND NOT coalesce(g.has_property, FALSE)
 ),
 
 listed AS (

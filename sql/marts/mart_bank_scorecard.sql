@@ -1,6 +1,7 @@
 -- How well each bank reported: rows of its deliveries in force, revisions, punctuality, and what the county could use.
--- What depends on the register (linking) is given as a share in whole percent only (DESIGN 6). The columns _12m are sums
--- and shares over this month and up to eleven before it; feeds whose due date the calendar does not know are not judged.
+-- What depends on the register or on consents (linking, notes kept) is given as a share in whole percent only (DESIGN 6):
+-- from a count a bank could learn who gave consent, by sending a note more. The columns _12m are sums and shares over this
+-- month and up to eleven before it; feeds whose due date the calendar does not know are not judged.
 WITH expected AS (
     SELECT supplier, dataset, state, is_due_known
     FROM expected_inputs
@@ -111,9 +112,8 @@ SELECT
         AS DECIMAL(5, 2)
     ) AS accepted_share_pct,
     m.warnings,
-    coalesce(n.loan_rows, 0) AS loan_rows,
     CAST(CASE WHEN n.loan_rows > 0 THEN n.linked_rows * 100 // n.loan_rows END AS INTEGER) AS linked_share_pct,
-    coalesce(n.unexplained_notes, 0) AS unexplained_notes,
+    CAST(CASE WHEN n.loan_rows > 0 THEN n.unexplained_notes * 100 // n.loan_rows END AS INTEGER) AS unexplained_share_pct,
     o.months_12m,
     CAST(
         CASE

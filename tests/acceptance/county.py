@@ -77,6 +77,7 @@ class County:
         for delivery in pipeline.scan(self.settings, now=NOW, quiet_seconds=0.0):
             pipeline.take_in(self.settings, delivery.delivery_id, now=NOW)
         pipeline.collect_files(self.settings, "mediation", period, now=NOW)
+        pipeline.collect_occasional(self.settings, period, now=NOW)
         return self.ledger.deliveries(period)
 
     def live(self, period: str) -> None:

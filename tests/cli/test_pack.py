@@ -144,6 +144,20 @@ def test_a_bank_can_precheck_with_its_pack_alone(packs: dict[str, Path], bank: s
         assert precheck(ws, sample(packs, feed, "bad"), bank).document() == expected
 
 
+def test_a_pack_is_silent_about_what_counts_silently(packs: dict[str, Path]) -> None:
+    shipped = (PROJECT_ROOT / "expectations" / "core_loans.yml").read_text(encoding="utf-8")
+    silent = {rule["id"] for rule in yaml.safe_load(shipped)["rules"] if rule["action"] == "shadow"}
+    assert silent
+    for folder in packs.values():
+        assert not [
+            path
+            for path in folder.rglob("*")
+            if path.is_file()
+            for rule in silent
+            if rule.encode() in path.read_bytes()
+        ]
+
+
 def test_a_pack_speaks_of_its_own_bank_alone(packs: dict[str, Path]) -> None:
     for bank, folder in packs.items():
         others = [other.encode() for other in ENCODINGS if other != bank]

@@ -75,16 +75,28 @@ _CASE = {
     "agreement_on": "2024-03-20", "performance": "performed", "unperformed_document_no": "", "unperformed_by": "",
     "judicially_confirmed_on": "", "amount_yuan": "1500", "people_count": "2", "summary_text": "",
 }  # fmt: skip
+_BALLOT = {
+    "ballot_no": "PY-0001", "round": "2024", "household_no": "3411811010010001", "reviewer_id_no": MALE,
+    "reviewed_on": "2024-03-12", "is_informed": "是", "filial_mark": "9", "neighbour_mark": "8", "public_spirit_mark": "7",
+    "customs_mark": "8", "law_abiding_mark": "10", "honesty_mark": "9", "hygiene_mark": "6", "diligence_mark": "8",
+}  # fmt: skip
+_ITEM = {
+    "event_no": "QD-0001", "bound_id_no": MALE, "list_kind": "一票否决", "item_code": "Y01", "document_no": "执1号",
+    "issuer_text": "某法院", "issuer_kind": "法院", "notice_on": "2024-01-10", "legal_basis": "强制执行", "severity": "严重",
+    "event_from_on": "2024-01-05", "event_to_on": "", "publication_until_on": "2026-01-05", "repaired_on": "",
+    "revoked_on": "", "joint_bank_code": "baiyun_rcb", "joint_loan_no": "BY-0000001", "is_sealed": "否", "event_text": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One feed: who delivers it, its contract and layout, and a row without findings."""
+    """One feed: who delivers it, its contract and layout, and a row without findings in the month."""
 
     supplier: str
     dataset: str
     good: Mapping[str, str]
     file_name: str = "x"
+    period: Period = PERIOD
 
     @cached_property
     def contract(self) -> Contract:
@@ -92,17 +104,17 @@ class Sample:
 
     @cached_property
     def layout(self) -> Layout:
-        return REGISTRY.feed(self.supplier, self.dataset).layout_for(PERIOD, self.file_name)
+        return REGISTRY.feed(self.supplier, self.dataset).layout_for(self.period, self.file_name)
 
     @cached_property
     def context(self) -> Context:
         bank = REGISTRY.banks.get(self.supplier)
         return Context(
-            period_start=PERIOD.start,
-            period_end=PERIOD.end,
+            period_start=self.period.start,
+            period_end=self.period.end,
             institution_codes=tuple(bank.institution_codes) if bank else (),
             county_codes=("county", *REGISTRY.banks),
-            known_villages=tuple(REGISTRY.villages(PERIOD)),
+            known_villages=tuple(REGISTRY.villages(self.period)),
             supplier=self.supplier,
             id_prefixes=tuple(REGISTRY.county.id_prefixes),
         )
@@ -122,6 +134,9 @@ SAMPLES = {
     "member": Sample("government", "members", _MEMBER),
     "consent": Sample("government", "consents", _CONSENT),
     "case": Sample("341181101000", "mediation", _CASE, "x.jsonl"),
+    "ballot": Sample("village_life", "civility_ballots", _BALLOT),
+    "item": Sample("village_life", "credit_events", _ITEM),
+    "item_2026": Sample("village_life", "credit_events", _ITEM, period=Period.parse("2026-04")),
 }
 
 

@@ -32,7 +32,7 @@ def counts(sample: Sample, rows: Sequence[Mapping[str, str | None]]) -> Counter[
     found: Counter[str] = Counter()
     present = set(sample.layout.canonical)
     for rule in sample.contract.row_rules:
-        if present >= set(rule.columns):
+        if present >= set(rule.columns) and rule.applies_in(sample.period.start):
             found[rule.id] = _repeated(rule, read) if rule.kind == "unique" else _broken(sample, rule, read)
     return +found
 
@@ -59,9 +59,12 @@ def _read(sample: Sample, row: Mapping[str, str | None]) -> dict[str, Any]:
 
 def _typed(sample: Sample, column: Column, raw: str) -> Any:
     if column.codes:
-        return REGISTRY.codes.mapping(column.codes, sample.layout.codes).get(raw)
+        code = REGISTRY.codes.mapping(column.codes, sample.layout.codes).get(raw)
+        return {"true": True, "false": False}.get(str(code)) if column.type == "boolean" else code
     if column.type == "date":
         return _date(raw, sample.layout.dates)
+    if column.type == "boolean":
+        return {"1": True, "true": True, "0": False, "false": False}.get(raw)
     if column.type == "integer":
         return int(raw) if re.fullmatch("[+-]?[0-9]{1,9}", raw) else None
     if column.decimal:

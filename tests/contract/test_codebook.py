@@ -44,6 +44,7 @@ def test_it_holds_every_rule_column_and_code() -> None:
         "condition": "FQ01",
         "zh": "normal",
         "en": "normal",
+        "clause": "",
     } in rows
     delivered = {(row["table"], row["column"]) for row in rows if row["kind"] == "delivered"}
     assert ("core_loans", "borrower_id_no") in delivered

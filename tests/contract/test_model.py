@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -111,6 +112,10 @@ def test_the_checksum_follows_rules_and_codes() -> None:
     assert ruleset_checksum(contract, CodeLists(changed)) != before
     unrelated = {**REGISTRY.codes.lists, "sex": {"values": {}, "codings": {}}}
     assert ruleset_checksum(contract, CodeLists(unrelated)) == before
+    told = [rule for rule in contract.rules if rule.is_told]
+    assert len(told) < len(contract.rules)
+    assert ruleset_checksum(replace(contract, rules=tuple(told)), REGISTRY.codes) == before
+    assert ruleset_checksum(replace(contract, rules=tuple(told[1:])), REGISTRY.codes) != before
 
 
 def test_an_unknown_dataset_is_a_configuration_error() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.delivery import CONTRACTS, MALE, SAMPLES, checked
+from tests.contract import enterprises
+from tests.contract.delivery import CONTRACTS, MALE, checked
+from tests.contract.delivery import SAMPLES as DELIVERED
 
+SAMPLES = DELIVERED | enterprises.SAMPLES
 BAD_ID = "341181198001010017"  # last character should be 6
 OTHER_COUNTY = "360426199101010071"
 TWO_MILLION_AND_ONE_FEN = "2000000.01"
@@ -188,6 +191,70 @@ BROKEN = [
     ("case", "D207", {"registered_on": "2024-04-01", "accepted_on": "", "closed_on": "2024-04-01"}),
     ("case", "D301", {"closed_on": "2024-04-03"}),
     ("case", "D302", {"respondent_id_no": MALE}),
+    ("ballot", "B001", {"reviewed_on": "2024/3/12"}),
+    ("ballot", "B011", {"filial_mark": "优"}),
+    ("ballot", "B012", {"neighbour_mark": "优"}),
+    ("ballot", "B013", {"public_spirit_mark": "优"}),
+    ("ballot", "B014", {"customs_mark": "优"}),
+    ("ballot", "B015", {"law_abiding_mark": "优"}),
+    ("ballot", "B016", {"honesty_mark": "优"}),
+    ("ballot", "B017", {"hygiene_mark": "优"}),
+    ("ballot", "B018", {"diligence_mark": "优"}),
+    ("ballot", "B101", {"ballot_no": ""}),
+    ("ballot", "B102", {"round": ""}),
+    ("ballot", "B103", {"household_no": ""}),
+    ("ballot", "B104", {"reviewer_id_no": ""}),
+    ("ballot", "B105", {"is_informed": ""}),
+    ("ballot", "B106", {"reviewed_on": ""}),
+    ("ballot", "B110", {"is_informed": "Y"}),
+    ("ballot", "B121", {"filial_mark": "11"}),
+    ("ballot", "B122", {"neighbour_mark": "-1"}),
+    ("ballot", "B123", {"public_spirit_mark": "11"}),
+    ("ballot", "B124", {"customs_mark": "-1"}),
+    ("ballot", "B125", {"law_abiding_mark": "11"}),
+    ("ballot", "B126", {"honesty_mark": "-1"}),
+    ("ballot", "B127", {"hygiene_mark": "11"}),
+    ("ballot", "B128", {"diligence_mark": "-1"}),
+    ("ballot", "B130", {"round": "第三轮"}),
+    ("ballot", "B131", {"reviewer_id_no": BAD_ID}),
+    ("ballot", "B201", {"reviewed_on": "2024-04-01"}),
+    ("ballot", "B202", {"honesty_mark": ""}),
+    ("item", "N001", {"notice_on": "20240110"}),
+    ("item", "N002", {"event_from_on": "2024-02-30"}),
+    ("item", "N003", {"event_to_on": "x"}),
+    ("item", "N004", {"publication_until_on": "x"}),
+    ("item", "N005", {"repaired_on": "x"}),
+    ("item", "N006", {"revoked_on": "x"}),
+    ("item", "N101", {"event_no": ""}),
+    ("item", "N102", {"bound_id_no": ""}),
+    ("item", "N103", {"list_kind": ""}),
+    ("item", "N104", {"item_code": ""}),
+    ("item", "N105", {"event_from_on": ""}),
+    ("item", "N110", {"list_kind": "黑名单"}),
+    ("item", "N111", {"item_code": "Y99"}),
+    ("item", "N112", {"issuer_kind": "媒体"}),
+    ("item", "N113", {"legal_basis": "传闻"}),
+    ("item", "N114", {"severity": "特别严重"}),
+    ("item", "N115", {"is_sealed": "?"}),
+    ("item", "N131", {"bound_id_no": BAD_ID}),
+    ("item", "N201", {"document_no": ""}),
+    ("item", "N201", {"issuer_text": ""}),
+    ("item", "N201", {"notice_on": ""}),
+    ("item", "N202", {"is_sealed": "是"}),
+    ("item", "N203", {"event_to_on": "2024-01-04"}),
+    ("item", "N204", {"notice_on": "2024-04-01"}),
+    ("item", "N205", {"repaired_on": "2024-01-04"}),
+    ("item", "N206", {"revoked_on": "2024-01-04"}),
+    ("item", "N207", {"item_code": "F01"}),
+    ("item", "N208", {"legal_basis": "村规民约"}),
+    ("item", "N208", {"legal_basis": ""}),
+    ("item", "N209", {"joint_loan_no": ""}),
+    ("item", "N209", {"joint_bank_code": ""}),
+    ("item", "N210", {"joint_bank_code": "no_such_bank"}),
+    ("item_2026", "N301", {"publication_until_on": "2027-01-11"}),
+    ("item_2026", "N302", {"severity": "一般", "publication_until_on": "2025-01-11"}),
+    ("item_2026", "N303", {"severity": "轻微", "publication_until_on": "2024-04-12"}),
+    *enterprises.BROKEN,
 ]
 
 # (layout, cells) that stand at the edge of a rule and break none
@@ -222,13 +289,23 @@ SOUND = [
     ("case", {"performance": "unperformed", "unperformed_document_no": "J-1", "unperformed_by": "respondent"}),
     ("case", {"agreement_kind": "oral", "agreement_no": ""}),
     ("case", {"applicant_id_no": "", "respondent_id_no": ""}),
+    ("ballot", {"is_informed": "否", "filial_mark": "", "diligence_mark": ""}),
+    ("ballot", {"filial_mark": "0", "honesty_mark": "10", "round": "2024H1", "reviewed_on": "2024-03-31"}),
+    ("item", {"list_kind": "正面", "item_code": "Z01", "document_no": "", "legal_basis": "村规民约", "notice_on": ""}),
+    ("item", {"event_to_on": "2024-01-05", "repaired_on": "2024-01-05", "revoked_on": "2024-01-05"}),
+    ("item", {"publication_until_on": "2027-01-11", "is_sealed": ""}),
+    ("item_2026", {"publication_until_on": "2027-01-10"}),
+    ("item_2026", {"severity": "一般", "publication_until_on": "2025-01-10"}),
+    ("item_2026", {"severity": "轻微", "publication_until_on": "2024-04-11"}),
+    *enterprises.SOUND,
 ]
 UNIQUE = [
     ("pboc", "L140", "loan_no"), ("flow", "F140", "flow_no"), ("household", "H140", "household_no"),
     ("member", "M140", "member_no"), ("member", "M141", "id_no"), ("consent", "C140", "consent_no"),
-    ("case", "D140", "case_no"),
+    ("case", "D140", "case_no"), ("ballot", "B140", "ballot_no"), ("item", "N140", "event_no"),
+    *enterprises.UNIQUE,
 ]  # fmt: skip
-MACRO = {f"{letter}{number}" for letter in "LFHMCD" for number in (401, 402)}
+MACRO = {f"{letter}{number}" for letter in "LFHMCDBNYJSR" for number in (401, 402)}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -258,8 +335,8 @@ def test_every_row_of_a_repeated_number_is_named(name: str, rule: str, column: s
     assert found == [(1, rule), (2, rule), (3, rule)]
 
 
-def test_every_rule_of_the_six_deliveries_is_tried() -> None:
-    six = [one for one in CONTRACTS.values() if one.dataset and one.dataset != "control_totals"]
-    known = {rule.id for contract in six for rule in contract.row_rules}
+def test_every_rule_of_every_delivery_is_tried() -> None:
+    delivered = [one for one in CONTRACTS.values() if one.dataset and one.dataset != "control_totals"]
+    known = {rule.id for contract in delivered for rule in contract.row_rules}
     assert {rule.split()[0] for _, rule, _ in (*BROKEN, *UNIQUE)} == known
-    assert {rule.id for contract in six for rule in contract.macro_rules} == MACRO
+    assert {rule.id for contract in delivered for rule in contract.macro_rules} == MACRO

@@ -109,6 +109,11 @@ def publish_period(settings: object, period: str, *, now: datetime) -> SimpleNam
         return SimpleNamespace(release_id=f"{period}-001") if published.rowcount else None
 
 
+def collect_occasional(settings: object, period: str, *, now: datetime) -> list[Any]:
+    """Nobody has anything more to tell here."""
+    return []
+
+
 def collect_late(settings: object, *, now: datetime) -> list[Any]:
     """No town is ever late here."""
     return []

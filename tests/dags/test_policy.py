@@ -38,6 +38,8 @@ release            PartitionedAssetTimetable[graded]       announce[month_ready]
 release            PartitionedAssetTimetable[graded]       publish[released] → announce
 submissions        NullTimetable                           announce[month_ready] → ·
 submissions        NullTimetable                           take_in[delivered] → announce
+village_life       CronPartitionTimetable                  announce[month_ready] → ·
+village_life       CronPartitionTimetable                  collect[delivered] → announce
 """
 
 

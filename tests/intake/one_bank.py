@@ -114,8 +114,8 @@ class OneBank:
         return content
 
 
-def configuration(folder: Path, *, accept: Mapping[str, Any] | None = None, **bank: Any) -> Path:
-    """A whole county's folder with this one bank; `bank` are further keys of its YAML, `accept` changes its feed."""
+def configuration(folder: Path, *, accept: Mapping[str, Any] | None = None, parts: str = "one", **bank: Any) -> Path:
+    """A whole county's folder with this one bank; `bank` are further keys of its YAML, the others change its feed."""
     shutil.copytree(PROJECT_ROOT / "config", folder)
     for path in (folder / "banks").iterdir():
         path.unlink()
@@ -125,7 +125,7 @@ def configuration(folder: Path, *, accept: Mapping[str, Any] | None = None, **ba
     }  # fmt: skip
     feed = {
         "files": "loans_{period:%Y%m}*.csv", "package": "bare", "provides": ["overdue_days", "overdue_flag"],
-        "accept": {"rows": {"min": 1, "warn_above": 50}, "max_rejected_share": 0.5, **(accept or {})}, "layouts": [layout],
+        "parts": parts, "accept": {"rows": {"min": 1, "warn_above": 50}, "max_rejected_share": 0.5, **(accept or {})}, "layouts": [layout],
     }  # fmt: skip
     content = {
         "code": BANK, "name": {"zh": "白云农商行（合成）", "en": "Baiyun (synthetic)"}, "drop": "{drop}/" + BANK,

@@ -316,9 +316,9 @@ TYPES = {
     "consents": dict(C001="granted_on", C002="expires_on", C003="withdrawn_on"),
     "mediation": dict(D001="registered_on", D002="accepted_on", D003="closed_on", D004="amount_yuan", D005="agreement_on",
                       D006="people_count", D007="due_on", D008="judicially_confirmed_on"),
-    "businesses": dict(N001="founded_on", N002="closed_on", N003="operating_income_yuan", N004="business_assets_yuan",
-                       N005="business_debt_yuan", N006="worker_count", N007="operated_land_mu", N008="led_household_count",
-                       N009="is_report_filed", N010="is_listed_abnormal", N011="reported_on"),
+    "businesses": dict(Y001="founded_on", Y002="closed_on", Y003="operating_income_yuan", Y004="business_assets_yuan",
+                       Y005="business_debt_yuan", Y006="worker_count", Y007="operated_land_mu", Y008="led_household_count",
+                       Y009="is_report_filed", Y010="is_listed_abnormal", Y011="reported_on"),
     "collectives": dict(J001="established_on", J002="accounts_on", J003="member_household_count",
                         J004="collective_income_yuan", J005="dividend_yuan", J006="collective_assets_yuan",
                         J007="collective_debt_yuan", J008="is_accounts_published", J009="is_audited"),
@@ -336,8 +336,8 @@ REQUIRED = {
     "consents": dict(C101="consent_no", C102="subject_id_no", C103="recipient", C104="purpose", C105="granted_on",
                      C106="decision"),
     "mediation": dict(D101="case_no", D102="village_code", D103="dispute_type", D104="registered_on", D105="result"),
-    "businesses": dict(N101="credit_code", N102="business_kind", N103="village_code", N104="in_charge_id_no",
-                       N105="founded_on", N106="operating_status", N107="reported_on"),
+    "businesses": dict(Y101="credit_code", Y102="business_kind", Y103="village_code", Y104="in_charge_id_no",
+                       Y105="founded_on", Y106="operating_status", Y107="reported_on"),
     "collectives": dict(J101="collective_code", J102="collective_name", J103="village_code", J104="in_charge_id_no",
                         J105="established_on", J106="operating_status", J107="accounts_on"),
     "merchants": dict(S101="merchant_no", S102="credit_code", S103="trade_code", S104="village_code", S105="owner_id_no",
@@ -353,7 +353,7 @@ CODES = {
     "consents": dict(C110="purpose", C111="decision"),
     "mediation": dict(D110="dispute_type", D111="result", D112="handled_level", D114="performance", D115="actor_tier",
                       D116="agreement_kind", D117="referred_to", D118="unperformed_by"),
-    "businesses": dict(N110="business_kind", N111="operating_status"),
+    "businesses": dict(Y110="business_kind", Y111="operating_status"),
     "collectives": dict(J110="operating_status"),
     "merchants": dict(S110="trade_code", S111="operating_status"),
     "merchant_reviews": dict(R110="town_decision", R111="city_decision", R112="town_reason", R113="city_reason",
@@ -362,7 +362,7 @@ CODES = {
 UNIQUE = {
     "loans": dict(L140="loan_no"), "loan_flows": dict(F140="flow_no"), "households": dict(H140="household_no"),
     "members": dict(M140="member_no", M141="id_no"), "consents": dict(C140="consent_no"), "mediation": dict(D140="case_no"),
-    "businesses": dict(N140="credit_code"), "collectives": dict(J140="collective_code", J141="village_code"),
+    "businesses": dict(Y140="credit_code"), "collectives": dict(J140="collective_code", J141="village_code"),
     "merchants": dict(S140="merchant_no"), "merchant_reviews": dict(R140="application_no"),
 }  # fmt: skip
 TERMINAL = ("repaid", "written_off", "transferred")
@@ -491,16 +491,16 @@ def businesses(
     raw_closed, closed, kind = raw("closed_on") is not None, v("closed_on"), v("business_kind")
     prefix = {"cooperative": "93", "individual": "92", "enterprise": "91"}.get(kind)
     return {
-        "N112": None if village is None else village in book.villages, "N131": code_is_valid(code),
-        "N132": identity_is_valid(v("in_charge_id_no")), "N120": ge(v("operating_income_yuan"), 0), "N121": ge(assets, 0),
-        "N122": ge(v("business_debt_yuan"), 0), "N123": ge(v("worker_count"), 0),
-        "N124": within(v("operated_land_mu"), 0, 100_000), "N125": ge(v("led_household_count"), 0),
-        "N201": le(v("founded_on"), end), "N202": either(ne(status, "closed"), raw_closed),
-        "N203": ge(closed, v("founded_on")),
-        "N204": either(None if raw_closed and closed is None else not raw_closed, eq(status, "closed")),
-        "N205": le(v("reported_on"), end), "N206": None if code is None or prefix is None else code.startswith(prefix),
-        "N301": le(v("operating_income_yuan"), 50_000_000),
-        "N302": le(v("business_debt_yuan"), 3 * assets) if assets is not None and assets > 0 else None,
+        "Y112": None if village is None else village in book.villages, "Y131": code_is_valid(code),
+        "Y132": identity_is_valid(v("in_charge_id_no")), "Y120": ge(v("operating_income_yuan"), 0), "Y121": ge(assets, 0),
+        "Y122": ge(v("business_debt_yuan"), 0), "Y123": ge(v("worker_count"), 0),
+        "Y124": within(v("operated_land_mu"), 0, 100_000), "Y125": ge(v("led_household_count"), 0),
+        "Y201": le(v("founded_on"), end), "Y202": either(ne(status, "closed"), raw_closed),
+        "Y203": ge(closed, v("founded_on")),
+        "Y204": either(None if raw_closed and closed is None else not raw_closed, eq(status, "closed")),
+        "Y205": le(v("reported_on"), end), "Y206": None if code is None or prefix is None else code.startswith(prefix),
+        "Y301": le(v("operating_income_yuan"), 50_000_000),
+        "Y302": le(v("business_debt_yuan"), 3 * assets) if assets is not None and assets > 0 else None,
     }  # fmt: skip
 
 

@@ -21,7 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS: Contracts = load_contracts([ROOT / "expectations"])
 MODELS: Mapping[str, Model] = load_models([ROOT / "sql"])
 KEYS = {"households": "household_key", "members": "member_key", "consents": "consent_key"}
-HISTORIES = ("core_loans", "core_mediation_cases", "core_mediation_parties", "mart_bank_scorecard")
+HISTORIES = (
+    "core_loans",
+    "core_civility_ballots",
+    "core_mediation_cases",
+    "core_mediation_parties",
+    "mart_bank_scorecard",
+)
 POLICY_PARAMETERS = {"overdue_flag_days": 60}
 OWN_INPUTS = {
     "expected_inputs": {
