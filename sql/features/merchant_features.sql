@@ -1,50 +1,11 @@
--- Everything the merchant indicators read, one row per merchant, from the application that stands: the latest that came to
--- an end (refused by the town, or decided by the city), else the latest under way. A renewal under way takes nothing away.
-WITH applications AS (
-    SELECT *, coalesce(town_decision = 'refused', FALSE) OR city_decision IS NOT NULL AS is_ended
-    FROM core_merchant_reviews
-),
-
-standing AS (
-    SELECT *
-    FROM applications
-    QUALIFY row_number() OVER (PARTITION BY merchant_key ORDER BY is_ended DESC, applied_on DESC, application_key DESC) = 1
-),
-
-refused AS (
-    SELECT DISTINCT merchant_key FROM rejected_merchant_reviews WHERE merchant_key IS NOT NULL
-),
-
-stated AS (
-    SELECT
-        m.merchant_key,
-        CASE
-            WHEN m.input_state <> 'complete' OR s.input_state <> 'complete' OR r.merchant_key IS NOT NULL
-                THEN 'carried_forward'
-            ELSE 'complete'
-        END AS input_state
-    FROM core_merchants AS m
-    LEFT JOIN standing AS s ON s.merchant_key = m.merchant_key
-    LEFT JOIN refused AS r ON r.merchant_key = m.merchant_key
-)
-
+-- Everything the merchant indicators read, one row per merchant: what the city found in the application that stands.
 SELECT
     m.merchant_key,
     m.town_code,
     m.village_code,
     m.operating_status,
     coalesce(m.left_on <= $period_end, FALSE) AS has_left,
-    CASE
-        WHEN s.merchant_key IS NULL THEN 'not_applied'
-        WHEN s.town_decision IS NULL THEN 'awaiting_town_check'
-        WHEN s.town_decision = 'refused' THEN 'town_check_failed'
-        WHEN s.city_decision IS NULL THEN 'awaiting_city_review'
-        WHEN s.city_decision = 'refused' THEN 'city_review_failed'
-        ELSE 'passed'
-    END AS circle_state,
-    s.applied_on,
-    s.town_checked_on,
-    s.city_reviewed_on,
+    s.circle_state,
     s.licence_mark,
     s.product_safety_mark,
     s.fire_safety_mark,
@@ -60,10 +21,9 @@ SELECT
     s.local_produce_mark,
     s.public_welfare_mark,
     s.civility_lead_mark,
-    concat('core_merchant_reviews:', s.application_key) AS review_evidence,
-    t.input_state AS lawful_input_state,
-    t.input_state AS honest_input_state,
-    t.input_state AS exemplary_input_state
+    s.review_evidence,
+    s.input_state AS lawful_input_state,
+    s.input_state AS honest_input_state,
+    s.input_state AS exemplary_input_state
 FROM core_merchants AS m
-INNER JOIN stated AS t ON t.merchant_key = m.merchant_key
-LEFT JOIN standing AS s ON s.merchant_key = m.merchant_key
+INNER JOIN feature_merchant_reviews AS s ON s.merchant_key = m.merchant_key

@@ -33,6 +33,6 @@ SELECT
 FROM core_merchants AS m
 INNER JOIN core_merchant_grades AS g ON g.merchant_key = m.merchant_key
 INNER JOIN merchant_scores AS s ON s.merchant_key = m.merchant_key
-INNER JOIN merchant_features AS f ON f.merchant_key = m.merchant_key
+INNER JOIN feature_merchant_reviews AS f ON f.merchant_key = m.merchant_key
 LEFT JOIN names AS t ON t.place_code = m.town_code
 LEFT JOIN names AS v ON v.place_code = m.village_code
