@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from etl.caseload import Caseload
 from etl.contract import suite
 from etl.contract.predicates import (
     DIGEST_COLUMNS,
@@ -88,6 +89,10 @@ class MonthInputs:
         """The candidate, if one is tried out; else those in force."""
         return self.candidate or load_policies(self.ws.settings.config, self.period, self.ws.registry)
 
+    @cached_property
+    def caseload(self) -> Caseload:
+        return Caseload(self.ws.ledger, self.period)
+
     @property
     def missing(self) -> list[tuple[str, str]]:
         """Expected (supplier, dataset) neither in force nor carried forward; before them, months not yet graded.
@@ -120,6 +125,7 @@ class MonthInputs:
             "county": self.ws.registry.county.model_dump(mode="json", exclude={"first_period", "second_opinion"}),
             "places": [str(place) for place in self.ws.registry.places],
             "key": self.ws.token_key.version,
+            "cases": self.caseload.mark(),
             "earlier": {period: dict(graded.contents) for period, graded in self.earlier.items()},
         }
         return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
@@ -362,16 +368,15 @@ def _accepted_places(inputs: MonthInputs) -> pa.Table:
     return pa.Table.from_pylist(places, schema)
 
 
-def _bank_confirmations(inputs: MonthInputs) -> pa.Table:
-    """Banks that confirmed a deep fall; cases that say so are a later source, so nobody has yet."""
-    return pa.schema([("household_key", pa.string()), ("bank_code", pa.string())]).empty_table()
+def _of_caseload(name: str) -> Callable[[MonthInputs], pa.Table]:
+    return lambda inputs: inputs.caseload.relations()[name]
 
 
 _DERIVED: Mapping[str, Callable[[MonthInputs], pa.Table]] = {
     "expected_inputs": _expected_inputs,
-    "bank_confirmations": _bank_confirmations,
     "period_deliveries": _period_deliveries,
     "accepted_places": _accepted_places,
+    **{name: _of_caseload(name) for name in ("accepted_cases", "mended_notes", "grade_stages")},
 }
 
 
@@ -381,7 +386,7 @@ def _params(inputs: MonthInputs) -> dict[str, Any]:
         "period_start": inputs.period.start,
         "period_end": inputs.period.end,
         "previous_period_end": inputs.period.previous().end,
-        "round": inputs.ws.registry.county.round,
+        "round": inputs.ws.registry.county.round_of(inputs.period),
     }
 
 

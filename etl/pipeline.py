@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, deadlines, deliveries, examination, months, requalified, revisions
+from etl import across, admission, answers, casework, deadlines, deliveries, examination, months, requalified, revisions
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
+from etl.ledger.cases import CaseAlert
 from etl.ledger.records import Alert, Delivery
 from etl.months import Grading, MonthInputs
 from etl.period import Period
@@ -207,10 +208,10 @@ def _answer(
 ) -> Delivery:
     """Save the findings, write the receipt, give the outcome: an outcome without a receipt cannot be."""
     delivery = subject.delivery
-    ws.ledger.save_findings(delivery.delivery_id, across.left_out(ws, deliveries.audit_table(verdict)))
+    ws.ledger.save_findings(delivery.delivery_id, across.left_out(ws, answers.audit_table(verdict)))
     if told is not None:
         across.save(ws, told)
-    deliveries.answer(ws, subject, verdict, strings)
+    answers.answer(ws, subject, verdict, strings)
     finished = ws.ledger.finish(
         delivery.delivery_id,
         verdict.outcome,
@@ -229,7 +230,7 @@ def _answer(
             "shadow": dict(verdict.shadow_counts),
             "settled": verdict.settled,
             "diff": verdict.diff,
-            **deliveries.mended(subject, verdict),
+            **answers.mended(subject, verdict),
         },
     )
     admission.note_arrivals(ws, {delivery.supplier})
@@ -346,7 +347,7 @@ def _bring_to_an_end(ws: Workspace, delivery: Delivery, *, now: datetime) -> Del
         if not is_free or ws.ledger.delivery(delivery.delivery_id).outcome is not None:
             return None
         try:
-            if delivery.attempts >= MAX_ATTEMPTS and not deliveries.is_answered(ws, delivery):
+            if delivery.attempts >= MAX_ATTEMPTS and not answers.is_answered(ws, delivery):
                 given_up = admission.refusal(admission.NOT_FINISHED, delivery, outcome="expired")
                 return _answer_unread(ws, delivery, given_up, now=now, details=_cause(given_up))
             return _attempt(ws, delivery.delivery_id, now=now)
@@ -394,9 +395,12 @@ def carry_forward(settings: Settings, period: str, supplier: str, dataset: str, 
     ws.ledger.carry_forward(period, supplier, dataset, reason, now=now)
 
 
-def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert]:
-    """Tell of due dates that were missed (each once), carry forward what is missing, keep suppliers' calendars current."""
-    return deadlines.watch(Workspace(settings), now=now)
+def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert | CaseAlert]:
+    """Tell of due dates and clocks of cases that were missed (each once), carry forward what is missing, keep suppliers'
+    calendars current, write the notices that are due."""
+    ws = Workspace(settings)
+    casework.notify(ws, now=now)
+    return [*deadlines.watch(ws, now=now), *casework.watch(ws, now=now)]
 
 
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:
@@ -439,6 +443,7 @@ def publish_period(settings: Settings, period: str, *, now: datetime, ws: Worksp
     for wanted in months.unreleased_until(ws, period):
         with _timed(ws, wanted, "publish", now):
             published = publish(ws, wanted, now=now) or published
+    casework.notify(ws, now=now)
     return published
 
 

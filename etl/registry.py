@@ -90,6 +90,13 @@ class SecondOpinion(Strict):
         return size_bytes <= self.max_bytes and place < self.share_pct
 
 
+class Round(Strict):
+    """A round of assessment (新一轮) and the first month that belongs to it."""
+
+    round: str = Field(min_length=1)
+    from_: PeriodField = Field(alias="from")
+
+
 class County(Strict):
     """config/county.yml."""
 
@@ -98,12 +105,26 @@ class County(Strict):
     timezone: str
     id_prefixes: list[str]
     first_period: PeriodField
-    round: str
+    rounds: list[Round] = Field(min_length=1)
     notice_days: int = Field(ge=0)
     approval: Literal["none", "required"]
     contact: Contact
     synthetic: bool
     second_opinion: SecondOpinion = SecondOpinion()
+
+    @model_validator(mode="after")
+    def _rounds_follow_each_other(self) -> County:
+        begins = [one.from_ for one in self.rounds]
+        if begins != sorted(set(begins)) or begins[0] > self.first_period:
+            raise ValueError(
+                "rounds: each begins after the one before, the first with first_period — put them in order"
+            )
+        return self
+
+    def round_of(self, period: Period) -> str:
+        """The round a month belongs to; months before the first round belong to it."""
+        begun = [one.round for one in self.rounds if one.from_ <= period]
+        return begun[-1] if begun else self.rounds[0].round
 
 
 class Due(Strict):

@@ -33,6 +33,37 @@ BREACH_LABELS: Final = {
     "late": {"zh": "逾期收到", "en": "late"},
 }
 
+CASE_KIND_LABELS: Final = {
+    "objection": {"zh": "异议", "en": "objection"},
+    "correction": {"zh": "更正", "en": "correction"},
+    "repair": {"zh": "信用修复", "en": "repair"},
+    "override": {"zh": "人工核定", "en": "override"},
+    "opt_out": {"zh": "退出评定", "en": "opt-out"},
+    "bank_confirmation": {"zh": "银行核实", "en": "bank confirmation"},
+}
+CASE_STEP_LABELS: Final = {
+    "opened": {"zh": "已受理", "en": "opened"},
+    "marked": {"zh": "已标注异议", "en": "marked"},
+    "asked": {"zh": "已送银行核实", "en": "bank asked"},
+    "answered": {"zh": "已答复", "en": "answered"},
+    "closed": {"zh": "已办结", "en": "closed"},
+    "notified": {"zh": "已通知", "en": "notified"},
+    "told_unmarked": {"zh": "逾期未标注", "en": "not marked in time"},
+    "told_due": {"zh": "临近答复期限", "en": "answer falls due"},
+    "told_overdue": {"zh": "逾期未答复", "en": "answer overdue"},
+}
+CASE_VERDICT_LABELS: Final = {
+    "upheld": {"zh": "予以采纳", "en": "upheld"},
+    "refused": {"zh": "不予采纳", "en": "refused"},
+    "confirmed": {"zh": "银行确认无误", "en": "confirmed by the bank"},
+    "mistaken": {"zh": "银行更正", "en": "mended by the bank"},
+    "lapsed": {"zh": "已无需核实", "en": "lapsed"},
+}
+CASE_KINDS: Final = tuple(CASE_KIND_LABELS)
+CASE_STEPS: Final = tuple(CASE_STEP_LABELS)
+CASE_VERDICTS: Final = tuple(CASE_VERDICT_LABELS)
+GRADE_STAGES: Final = ("reviewed", "noticed")
+
 
 class CreditVillageError(Exception):
     """Anything of ours that ends a command; `exit_code` is what the command line returns."""

@@ -24,6 +24,10 @@ app = typer.Typer(
 )
 release_app = typer.Typer(no_args_is_help=True, help="已发布的数据版本。 Releases: list, show, diff, verify, rollback.")
 app.add_typer(release_app, name="release")
+case_app = typer.Typer(
+    no_args_is_help=True, help="异议、更正、修复、人工核定、退出。 Cases: objections, corrections, overrides …"
+)
+app.add_typer(case_app, name="case")
 console = make_console()
 errors = make_console(stderr=True)
 
@@ -31,6 +35,8 @@ UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[
     1
 ]  # typer's own base of wrong commands, options and values
 PeriodOption = Annotated[str, typer.Option("--period", help="月份 YYYY-MM。 Month.")]
+ByOption = Annotated[str, typer.Option("--by", help="经办账号。 Account that acts.")]
+OnOption = Annotated[str | None, typer.Option("--on", help="发生日期 YYYY-MM-DD，默认今日。 Day; default: today.")]
 DAY = "%Y-%m-%d"
 JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON。 Print JSON instead of a table.")]
 
@@ -205,6 +211,33 @@ def run_command(
     month = parse_period(period)
     with database(_checked(month)) as settings:
         return run_month(settings, month, dataset=dataset, bank=bank, now=_now(), console=console, as_json=as_json)
+
+
+@app.command()
+def explain(
+    household_no: Annotated[str, typer.Argument(help="户号。 Household number.")],
+    period: PeriodOption,
+    audience: Annotated[str, typer.Option("--for", help="subject | village | county | auditor")] = "subject",
+    language: Annotated[str, typer.Option("--lang", help="zh | en | both")] = "both",
+    html: Annotated[Path | None, typer.Option(help="另存为网页。 Write it as a page, too.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """说明一户的等级：每项得分与依据，怎样提升，如何异议。 Why a grade is what it is, and what would lift it."""
+    from etl.cli.explain import explain_household
+    from etl.local.postgres import database
+
+    month = parse_period(period)
+    with database(_checked(month)) as settings:
+        explain_household(
+            settings,
+            household_no,
+            month,
+            audience=audience,
+            language=language,
+            html_path=html,
+            as_json=as_json,
+            console=console,
+        )
 
 
 @app.command()
@@ -432,3 +465,83 @@ def release_rollback(release_id: str) -> None:
     from etl.cli import releases
 
     releases.roll_back(Settings.from_environment(), release_id, _now(), console)
+
+
+@case_app.command("open")
+def case_open(
+    kind: Annotated[str, typer.Option(help="objection | correction | repair | override | opt_out")],
+    household: Annotated[str, typer.Option(help="户号。 Household number.")],
+    text: Annotated[str, typer.Option(help="事由，加密保存。 What is asked and why; kept encrypted.")],
+    by: ByOption,
+    on: OnOption = None,
+    bank: Annotated[str | None, typer.Option(help="涉及的银行。 Bank whose rows it concerns.")] = None,
+    concerns: Annotated[str | None, typer.Option(help="所涉指标或记录。 Indicator, or table:key.")] = None,
+    grade: Annotated[str | None, typer.Option(help="人工核定的等级。 Overrides: the grade.")] = None,
+    until: Annotated[str | None, typer.Option(help="人工核定的截止日。 Overrides: the last day.")] = None,
+    period: Annotated[str | None, typer.Option(help="月份，默认最近一期。 Month; default: the last graded.")] = None,
+) -> None:
+    """受理一件事项。 Open a case for a household."""
+    from etl.casework import Request
+    from etl.cli import cases
+
+    month = parse_period(period) if period else None
+    request = Request(kind, household, text, bank=bank, concerns=concerns, grade=grade, period=month)
+    cases.open_one(_checked(month), request, until=until, by=by, on=on, now=_now(), console=console)
+
+
+@case_app.command("mark")
+def case_mark(case: str, by: ByOption, on: OnOption = None) -> None:
+    """标注异议（一日内）。 Note that what is disputed bears its mark, within a day."""
+    from etl.cli import cases
+
+    cases.take_step(_checked(), "mark", case, by=by, on=on, now=_now(), console=console)
+
+
+@case_app.command("answer")
+def case_answer(
+    case: str,
+    verdict: Annotated[str, typer.Option(help="upheld | refused")],
+    text: Annotated[str, typer.Option(help="理由，写入通知。 Why; stands in the notice.")],
+    by: ByOption,
+    on: OnOption = None,
+) -> None:
+    """答复（二十日内）；人工核定由第二人核准。 Answer within twenty days; of an override, the second person's approval."""
+    from etl.cli import cases
+
+    cases.take_step(_checked(), "answer", case, verdict, text, by=by, on=on, now=_now(), console=console)
+
+
+@case_app.command("close")
+def case_close(case: str, by: ByOption, on: OnOption = None) -> None:
+    """办结。 End a case: what it froze goes on, and its notice follows."""
+    from etl.cli import cases
+
+    cases.take_step(_checked(), "close", case, by=by, on=on, now=_now(), console=console)
+
+
+@case_app.command("list")
+def case_list(
+    open_only: Annotated[bool, typer.Option("--open", help="只列未办结。 Open ones only.")] = False,
+    on: OnOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """列出事项与期限；有逾期未答复时返回 1。 All cases with their clocks; 1 when an answer is overdue."""
+    from etl.cli import cases
+
+    return cases.show_all(_checked(), open_only=open_only, on=on, now=_now(), console=console, as_json=as_json)
+
+
+@case_app.command("review")
+def case_review(period: PeriodOption, by: ByOption, on: OnOption = None) -> None:
+    """记录某月等级已复核。 Record that a month's grades were looked through."""
+    from etl.cli import cases
+
+    cases.note_grades(_checked(), parse_period(period), "reviewed", by=by, on=on, now=_now(), console=console)
+
+
+@case_app.command("notice")
+def case_notice(period: PeriodOption, by: ByOption, on: OnOption = None) -> None:
+    """记录某月等级已公示，公示期由此起算。 Record that a month's grades were noticed; the notice runs from here."""
+    from etl.cli import cases
+
+    cases.note_grades(_checked(), parse_period(period), "noticed", by=by, on=on, now=_now(), console=console)

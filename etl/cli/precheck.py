@@ -70,6 +70,8 @@ def _print(one: Prechecked, console: Console) -> None:
         console.print(Text(f"! {note.zh} {note.en}", style="yellow"), soft_wrap=True)
     columns = ["规则 rule", "处理 action", "次数 hits", "行 rows", "字段 column", "说明与改法 what and mend"]
     tables.show(console, "发现 Findings", columns, _rows_by_rule(one), numbers=columns[2:3])
+    causes = [[cause["message_zh"], cause["message_en"], cause["repair_zh"]] for cause in one.diagnoses]
+    tables.show(console, "可能的原因 Likely causes", ["原因", "cause", "建议 repair"], causes)
     rest = [[each.rule or "—", each.zh, each.en] for each in one.not_run]
     tables.show(console, "未能检查 Not checked here", ["规则 rule", "原因", "why"], rest)
 
@@ -125,6 +127,16 @@ def as_page(done: Sequence[Prechecked]) -> str:
     return page.page("报送文件预检", parts)
 
 
+def _causes(one: Prechecked) -> list[page.Markup]:
+    if not one.diagnoses:
+        return []
+    rows = [
+        [page.both(cause["message_zh"], cause["message_en"]), page.both(cause["repair_zh"], cause["repair_en"])]
+        for cause in one.diagnoses
+    ]
+    return [page.heading(3, "可能的原因", "likely causes"), page.table(["原因", "建议"], rows)]
+
+
 def _page_parts(one: Prechecked) -> list[page.Markup]:
     label = OUTCOME_LABELS[one.outcome]
     listed = one.findings.to_pylist()
@@ -154,6 +166,7 @@ def _page_parts(one: Prechecked) -> list[page.Markup]:
                 *(("注意 note", page.both(note.zh, note.en)) for note in one.notes),
             ]
         ),
+        *_causes(one),
         page.heading(3, "按规则汇总", "findings by rule"),
         page.table(
             ["规则", "处理", "次数", "行", "字段", "说明与改法"],

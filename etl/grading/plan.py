@@ -40,16 +40,9 @@ def grading_plan(policies: Policies, models: Mapping[str, Model], *, notice_days
 
     Raises ConfigurationError for what the policies ask of the SQL and do not find there.
     """
-    if notice_days:
-        raise ConfigurationError(
-            "config/county.yml",
-            "notice_days",
-            f"{notice_days} days of notice need a round of objections",
-            "set it to 0",
-        )
     planned: dict[str, Statement] = {}
     for subject in _subjects(policies, models):
-        for statement in _statements(policies, subject, models):
+        for statement in _statements(policies, subject, models, notice_days):
             _add(planned, statement, policies.files[subject])
     return [*planned.values(), Statement("policy_credit_line", shares.credit_line_sql(policies.credit_line))]
 
@@ -94,7 +87,7 @@ def _relations(card: Card) -> Iterator[str]:
             yield indicator.model
 
 
-def _statements(policies: Policies, subject: str, models: Mapping[str, Model]) -> Iterator[Statement]:
+def _statements(policies: Policies, subject: str, models: Mapping[str, Model], notice_days: int) -> Iterator[Statement]:
     features = [model for model in _models_of(policies, subject, models) if model.layer == "features"]
     path, everywhere = policies.files[subject], _all_parameters(policies)
     if subject in policies.shares:
@@ -109,7 +102,7 @@ def _statements(policies: Policies, subject: str, models: Mapping[str, Model]) -
         yield from (_bound(one, everywhere | card.version.all_parameters, path) for one in kept)
         yield from _scored(card)
     yield from _merged(cards)
-    yield from _graded(cards)
+    yield from _graded(cards, notice_days)
 
 
 def _all_parameters(policies: Policies) -> dict[str, int]:
@@ -144,15 +137,17 @@ def _merged(cards: Sequence[Card]) -> Iterator[Statement]:
     yield Statement(f"core_{subject}_points", points[0], published=True, streamed=True)
 
 
-def _graded(cards: Sequence[Card]) -> list[Statement]:
+def _graded(cards: Sequence[Card], notice_days: int) -> list[Statement]:
     subject = cards[0].subject
     if subject != "household":
         grades = _each(cards, scorecard.plain_grades_sql)
         return [Statement(f"core_{subject}_grades", f"{grades} ORDER BY {cards[0].key}", published=True)]
     return [
-        Statement("deep_falls", _each(cards, lambda card: lifecycle.deep_falls_sql(_household(card)))),
+        Statement("deep_falls", _each(cards, lambda card: lifecycle.deep_falls_sql(_household(card), notice_days))),
         Statement(
-            "core_household_grades", _each(cards, lambda card: lifecycle.grades_sql(_household(card))), published=True
+            "core_household_grades",
+            _each(cards, lambda card: lifecycle.grades_sql(_household(card), notice_days)),
+            published=True,
         ),
     ]
 

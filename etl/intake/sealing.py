@@ -107,6 +107,21 @@ def _unwrap_key(wrapped: bytes, master: bytes, header: bytes, path: Path) -> byt
         raise LandingDamagedError(path, "its key does not open it (another master key, or another file)") from None
 
 
+def seal_text(text: str, master: bytes, bound_to: str) -> bytes:
+    """A short text under the master key, bound to the name of what it belongs to."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return nonce + AESGCM(master).encrypt(nonce, text.encode(), bound_to.encode())
+
+
+def open_text(sealed: bytes, master: bytes, bound_to: str) -> str:
+    """The text again; raises DataError when another key, or another owner's name, is tried."""
+    try:
+        plain = AESGCM(master).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
+    except (InvalidTag, ValueError):
+        raise DataError(f"text of {bound_to}: its key does not open it", _MASTER_MEND) from None
+    return plain.decode()
+
+
 def _bound(header: bytes, number: int, *, is_index: bool) -> bytes:
     return header + struct.pack(">QB", number, is_index)
 

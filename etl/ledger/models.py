@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from etl.vocabulary import BREACH_LABELS, OUTCOMES, STEPS
+from etl.vocabulary import BREACH_LABELS, CASE_KINDS, CASE_STEPS, CASE_VERDICTS, GRADE_STAGES, OUTCOMES, STEPS
 
 ACCEPTED = ("accepted", "accepted_with_warnings")
 RELEASE_STATES = ("current", "superseded", "rolled_back")
@@ -309,6 +309,110 @@ class AlertRow(Base):
         CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
         CheckConstraint(one_of("breach", tuple(sorted(BREACH_LABELS))), name="breach"),
         {"schema": "ledger", "comment": "every due date that was missed, told once"},
+    )
+
+
+class CaseRow(Base):
+    """One case of one household: what was asked, and by when it has to be answered. What happened since is in its steps."""
+
+    __tablename__ = "cases"
+
+    case_id: Mapped[str] = mapped_column(primary_key=True, comment="case-year-number")
+    case_kind: Mapped[str] = mapped_column(
+        comment="objection, correction, repair, override, opt_out, bank_confirmation"
+    )
+    household_key: Mapped[str] = mapped_column(index=True, comment="token of the household it concerns")
+    period: Mapped[str] = mapped_column(comment="month whose grade it speaks of")
+    bank_code: Mapped[str | None] = mapped_column(comment="bank whose rows it speaks of")
+    concerns: Mapped[str | None] = mapped_column(comment="what it speaks of: an indicator, or table:token of a row")
+    grade_before: Mapped[str | None] = mapped_column(comment="grade in effect when it was opened; NULL for none")
+    override_grade: Mapped[str | None] = mapped_column(comment="overrides: the grade that shall hold")
+    expires_on: Mapped[date | None] = mapped_column(comment="overrides: last day on which it holds")
+    answer_due_on: Mapped[date] = mapped_column(comment="last day for the answer, in calendar days")
+    origin: Mapped[str] = mapped_column(comment="what opened it, so that the same cause opens it once")
+
+    __table_args__ = (
+        UniqueConstraint("origin", name="origin"),
+        CheckConstraint(one_of("case_kind", CASE_KINDS), name="case_kind"),
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        CheckConstraint(
+            "(case_kind = 'override') = (override_grade IS NOT NULL AND expires_on IS NOT NULL)", name="override"
+        ),
+        {"schema": "ledger", "comment": "objections, corrections, repairs, overrides and opt-outs, without text"},
+    )
+
+
+class CaseStepRow(Base):
+    """One thing that happened to a case; rows are only ever added."""
+
+    __tablename__ = "case_steps"
+
+    step_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True, comment="order of recording")
+    case_id: Mapped[str] = mapped_column(ForeignKey("ledger.cases.case_id"), comment="case it belongs to")
+    step: Mapped[str] = mapped_column(comment="what happened")
+    happened_on: Mapped[date] = mapped_column(comment="day on which it happened")
+    account: Mapped[str] = mapped_column(comment="account of whoever did it")
+    verdict: Mapped[str | None] = mapped_column(comment="answers: upheld, refused, confirmed, mistaken or lapsed")
+    recorded_at: Mapped[datetime] = mapped_column(comment="when it was recorded")
+
+    __table_args__ = (
+        UniqueConstraint("case_id", "step", name="step"),
+        CheckConstraint(one_of("step", CASE_STEPS), name="step"),
+        CheckConstraint(f"verdict IS NULL OR {one_of('verdict', CASE_VERDICTS)}", name="verdict"),
+        CheckConstraint("(step = 'answered') = (verdict IS NOT NULL)", name="answered"),
+        {"schema": "ledger", "comment": "everything that happened to a case, in order; rows are never changed"},
+    )
+
+
+class CaseNoteRow(Base):
+    """What a bank answered about one of its notes."""
+
+    __tablename__ = "case_notes"
+
+    case_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger.cases.case_id"), primary_key=True, comment="case asked about"
+    )
+    loan_key: Mapped[str] = mapped_column(primary_key=True, comment="token of the note")
+    is_mistaken: Mapped[bool] = mapped_column(comment="whether the bank says that it had delivered it wrongly")
+    overdue_days: Mapped[int | None] = mapped_column(comment="days overdue as they should have been")
+    five_class: Mapped[str | None] = mapped_column(comment="five-tier class as it should have been")
+
+    __table_args__ = (
+        CheckConstraint("is_mistaken OR (overdue_days IS NULL AND five_class IS NULL)", name="mended"),
+        CheckConstraint("overdue_days >= 0", name="overdue_days"),
+        {"schema": "ledger", "comment": "what banks answered about single notes"},
+    )
+
+
+class CaseTextRow(Base):
+    """What a person wrote, and the household's own number: encrypted, and kept from readers of the ledger."""
+
+    __tablename__ = "case_texts"
+
+    case_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger.cases.case_id"), primary_key=True, comment="case it belongs to"
+    )
+    part: Mapped[str] = mapped_column(primary_key=True, comment="household_no, request or answer")
+    sealed: Mapped[bytes] = mapped_column(comment="the text, encrypted by the master key and bound to its case")
+
+    __table_args__ = ({"schema": "ledger", "comment": "encrypted texts of cases; deleting one deletes the text"},)
+
+
+class GradeNoticeRow(Base):
+    """A month's grades on their way to effect: looked through, and told to the people."""
+
+    __tablename__ = "grade_notices"
+
+    period: Mapped[str] = mapped_column(primary_key=True, comment="month graded")
+    stage: Mapped[str] = mapped_column(primary_key=True, comment="reviewed or noticed")
+    happened_on: Mapped[date] = mapped_column(comment="day on which it happened; the notice runs from here")
+    account: Mapped[str] = mapped_column(comment="account of whoever did it")
+    recorded_at: Mapped[datetime] = mapped_column(comment="when it was recorded")
+
+    __table_args__ = (
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        CheckConstraint(one_of("stage", GRADE_STAGES), name="stage"),
+        {"schema": "ledger", "comment": "when a month's grades were reviewed and noticed"},
     )
 
 

@@ -790,12 +790,12 @@ def _retire_current(connection: Connection, status: str, now: datetime) -> None:
 
 
 def _open_to_analysts(connection: Connection) -> None:
-    """Analysts may read everything here but the keys, where the server has such a role."""
+    """Analysts may read everything here but keys and what people wrote, where the server has such a role."""
     if connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :role"), {"role": ANALYST}):
         for statement in (
             f"GRANT USAGE ON SCHEMA ledger, audit TO {ANALYST}",
             f"GRANT SELECT ON ALL TABLES IN SCHEMA ledger, audit TO {ANALYST}",
-            f"REVOKE ALL ON ledger.delivery_keys FROM {ANALYST}",
+            f"REVOKE ALL ON ledger.delivery_keys, ledger.case_texts FROM {ANALYST}",
         ):
             connection.execute(text(statement))
 

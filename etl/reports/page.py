@@ -91,11 +91,11 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
     return Markup(f'<dl class="facts">\n{listed}\n</dl>')
 
 
-def page(title: str, parts: Iterable[Markup]) -> str:
-    """The whole page."""
+def page(title: str, parts: Iterable[Markup], *, style: str = "", language: str = "zh-CN") -> str:
+    """The whole page; `style` comes after the common one."""
     body = "\n".join(parts)
     return (
-        '<!DOCTYPE html>\n<html lang="zh-CN">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )

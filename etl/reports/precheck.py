@@ -18,13 +18,13 @@ from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
-from etl import deliveries
+from etl import answers, deliveries
 from etl.contract.language import quote
 from etl.contract.model import Contract, Rule
 from etl.contract.predicates import findings_select
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
-from etl.examination import Caster, add_unsplit, ahead
+from etl.examination import PIECE_ROWS, Caster, add_unsplit, ahead
 from etl.findings import FileFinding
 from etl.intake.arrivals import COMPANIONS, file_pattern
 from etl.intake.reader import open_delivery
@@ -36,7 +36,6 @@ from etl.registry import Bilingual, Feed, Registry, Supplier
 from etl.vocabulary import ConfigurationError
 from etl.workspace import Workspace
 
-CHUNK_ROWS: Final = 65_536
 MEMORY_LIMIT: Final = "400MB"
 _HASH_BYTES: Final = 1 << 20
 _SIDECAR_BYTES: Final = 4096
@@ -90,6 +89,7 @@ class Prechecked:
     ruleset: str
     sha256: str
     encoding: str
+    diagnoses: Sequence[Mapping[str, Any]] = ()
     stopped_at_row: int | None = None
     subject: Subject | None = field(default=None, repr=False)
 
@@ -111,6 +111,7 @@ class Prechecked:
             "rows_rejected": self.rows_rejected,
             "findings": self.findings.to_pylist(),
             "counts_by_rule": dict(self.counts_by_rule),
+            "diagnoses": list(self.diagnoses),
             "not_run": [{"rule": one.rule, "zh": one.zh, "en": one.en} for one in self.not_run],
             "notes": [note.model_dump() for note in self.notes],
             "ruleset": self.ruleset,
@@ -150,14 +151,16 @@ def precheck(
     except LookupError:
         subject, refused = deliveries.subject_of(ws, delivery, any_layout=True), deliveries.no_layout(delivery)
         strings = replace(deliveries.no_strings(subject), file_findings=list(refused.file_findings))
-        return _answer(ws, path, feeding, subject, refused, _shown(subject, strings, _NO_FINDINGS), None)
+        return _answer(ws, path, feeding, subject, refused, _shown(subject, strings, _NO_FINDINGS))
     # One thread checks while another reads: at this size DuckDB's own threads cost more than they give.
     with DuckEngine(memory_limit=MEMORY_LIMIT, threads=1) as engine, path.open("rb") as file:
         examination = _Examination(ws, engine, subject, per_rule)
         readout = examination.read(file, path)
         verdict = examination.verdict(readout)
         shown = examination.shown(verdict, readout)
-    return _answer(ws, path, feeding, subject, verdict, shown, examination.stopped_at_row)
+        causes = examination.causes(verdict, readout, path)
+    answer = _answer(ws, path, feeding, subject, verdict, shown)
+    return replace(answer, diagnoses=causes, stopped_at_row=examination.stopped_at_row)
 
 
 def not_run(contract: Contract, subject: Subject) -> list[NotRun]:
@@ -288,6 +291,7 @@ class _Examination:
         self._counts: dict[str, int] = {}
         self._unique = [rule.column for rule in self._over_all.row_rules if rule.column in subject.layout.canonical]
         self._rows = 0
+        self._beginning: pa.Table | None = None
         self.stopped_at_row: int | None = None
         engine.con.execute(f"CREATE TABLE findings ({_FOUND})")
 
@@ -302,7 +306,7 @@ class _Examination:
         scratch = Path(gettempdir()) if subject.feed.wrappings else None
         where = (file, path.name, subject.feed, subject.layout, "precheck")
         with open_delivery(*where, sidecar=sidecar, sha256=sha256, scratch=scratch) as reading:
-            with closing(ahead(reading.pieces(CHUNK_ROWS))) as chunks:
+            with closing(ahead(reading.pieces(PIECE_ROWS))) as chunks:
                 for chunk in chunks:
                     self._take(chunk)
                     if self.stopped_at_row is not None:
@@ -313,6 +317,7 @@ class _Examination:
 
     def _take(self, chunk: pa.Table) -> None:
         engine, self._rows = self._engine, self._rows + len(chunk)
+        self._beginning = chunk if self._beginning is None else self._beginning
         self._caster.cast(chunk)
         engine.run_model("fresh", self._row_rules_sql)
         engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM fresh")
@@ -358,6 +363,16 @@ class _Examination:
             return deliveries.refused(self._subject, strings)
         add_unsplit(self._engine, strings)
         return deliveries.judge(self._engine, self._subject, strings, {}, with_findings=False)
+
+    def causes(self, verdict: Verdict, readout: Readout, path: Path) -> list[dict[str, object]]:
+        """Why the file has these findings, as far as its bytes and the rows of its beginning show it."""
+        rows = strings_schema(self._subject.layout).empty_table() if self._beginning is None else self._beginning
+        strings = Strings(rows, readout.rows_read, readout.file_findings, readout.row_findings, readout.column_no)
+        if not (rows.num_rows or strings.file_findings or strings.row_findings):
+            return []
+        found = self._engine.arrow("SELECT _member, _row, rule FROM findings")
+        scratch = Path(gettempdir()) if self._subject.feed.wrappings else None
+        return answers.causes(self._subject, verdict, strings, found, lambda: path.open("rb"), scratch=scratch)
 
     def _find_repeated(self) -> None:
         made = self._engine.fetch("SELECT 1 FROM information_schema.tables WHERE table_name = 'unique_cells'")
@@ -471,7 +486,6 @@ def _answer(
     subject: Subject,
     verdict: Verdict,
     shown: pa.Table,
-    stopped_at_row: int | None,
 ) -> Prechecked:
     owner = ws.registry.owner(feeding.supplier, feeding.dataset)
     return Prechecked(
@@ -490,6 +504,5 @@ def _answer(
         ruleset=subject.ruleset,
         sha256=_sha256(path),
         encoding=owner.receipt_encoding,
-        stopped_at_row=stopped_at_row,
         subject=subject,
     )

@@ -34,19 +34,27 @@ endings AS (
 ),
 
 delivered AS (
+    -- what a bank says it had delivered wrongly counts for the month as it should have been
     SELECT
         a.supplier AS bank_code, a.loan_key, a.person_key, a.co_person_key,
         CAST(NULL AS VARCHAR) AS last_household_key,
         a.as_of_on, a.branch_code, a.product_code, a.issued_on, a.matures_on, a.extended_to_on, a.closed_on, a.currency,
-        a.issued_amount_yuan, a.balance_yuan, a.annual_rate_pct, a.guarantee_code, a.five_class, a.loan_status,
-        coalesce(a.overdue_days > 0, FALSE) OR coalesce(a.loan_status = 'overdue', FALSE) AS is_overdue,
-        a.overdue_kind, a.overdue_days,
+        a.issued_amount_yuan, a.balance_yuan, a.annual_rate_pct, a.guarantee_code,
+        coalesce(m.five_class, a.five_class) AS five_class,
+        CASE WHEN m.overdue_days = 0 AND a.loan_status = 'overdue' THEN 'normal' ELSE a.loan_status END AS loan_status,
+        CASE
+            WHEN m.overdue_days IS NOT NULL THEN m.overdue_days > 0
+            ELSE coalesce(a.overdue_days > 0, FALSE) OR coalesce(a.loan_status = 'overdue', FALSE)
+        END AS is_overdue,
+        CASE WHEN m.overdue_days IS NULL OR m.overdue_days > 0 THEN a.overdue_kind END AS overdue_kind,
+        coalesce(m.overdue_days, a.overdue_days) AS overdue_days,
         CASE
             WHEN a.loan_status IN ('repaid', 'written_off', 'transferred') THEN a.loan_status
             ELSE 'active'
         END AS note_state,
         'complete' AS input_state
     FROM accepted_loans AS a
+    LEFT JOIN mended_notes AS m ON m.bank_code = a.supplier AND m.loan_key = a.loan_key
 ),
 
 not_delivered AS (

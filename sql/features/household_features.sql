@@ -6,6 +6,7 @@ SELECT
     h.town_code,
     h.village_code,
     h.residence_status,
+    x.household_key IS NOT NULL AS has_opted_out,
     coalesce(c.grading_consent, 'none') AS grading_consent,
     coalesce(c.bank_data_consent, 'none') AS bank_data_consent,
     e.bank_data_ended,
@@ -53,3 +54,4 @@ LEFT JOIN feature_members AS m ON m.household_key = h.household_key
 LEFT JOIN feature_loans AS l ON l.household_key = h.household_key
 LEFT JOIN feature_mediation AS d ON d.household_key = h.household_key
 LEFT JOIN feature_inputs AS i ON i.household_key = h.household_key
+LEFT JOIN feature_opt_outs AS x ON x.household_key = h.household_key

@@ -91,6 +91,7 @@ def test_it_says_what_the_receipt_will_say(world: World, ws: Workspace, ledger: 
         for key in ("bank", "period", "outcome", "rows_read", "rows_accepted", "rows_rejected", "ruleset"):
             assert told[key] == receipt[key], (path.name, key)
         assert told["counts_by_rule"] == receipt["counts_by_rule"] != {}
+        assert told["diagnoses"] == receipt["diagnoses"]
         assert {
             (f["member"], f["row"], f["rule"], f["line"], f["column_no"], f["value"]) for f in told["findings"]
         } == {(f["member"], f["row"], f["rule"], f["line"], f["column_no"], f["value"]) for f in receipt["findings"]}
@@ -119,8 +120,9 @@ def test_the_size_of_the_chunks_changes_nothing(
     path = tmp_path / "农户贷款借据_202403.csv"
     path.write_bytes(b"".join([*lines, lines[1]]))  # a number that stands twice, in the first chunk and in the last
     whole = precheck(ws, path, "baiyun_rcb").document()
-    monkeypatch.setattr(prechecking, "CHUNK_ROWS", rows)
-    assert precheck(ws, path, "baiyun_rcb").document() == whole
+    monkeypatch.setattr(prechecking, "PIECE_ROWS", rows)
+    in_chunks = precheck(ws, path, "baiyun_rcb").document()
+    assert in_chunks | {"diagnoses": whole["diagnoses"]} == whole  # causes are looked for in the first rows only
     repeated = [(one["row"], one["line"]) for one in whole["findings"] if one["rule"] == "L140"]
     assert repeated == [(1, 2), (len(lines), len(lines) + 1)]
 
@@ -227,7 +229,7 @@ def test_too_many_findings_stop_it_and_it_says_so(
     text = (PROJECT_ROOT / "config/banks/baiyun_rcb.yml").read_text(encoding="utf-8")
     (shutil_config / "baiyun_rcb.yml").write_text(text.replace("findings: 1_000_000", "findings: 5"), encoding="utf-8")
     environment = {"CREDITVILLAGE_HOME": str(tmp_path / "home"), "CREDITVILLAGE_CONFIG": str(tmp_path / "config")}
-    monkeypatch.setattr(prechecking, "CHUNK_ROWS", 50)
+    monkeypatch.setattr(prechecking, "PIECE_ROWS", 50)
     monkeypatch.setattr("etl.intake.delimited.BLOCK_BYTES", 4_000)
     path = world.drop / "baiyun_rcb" / "农户贷款借据_202403.csv"
     found = precheck(Workspace(Settings.from_environment(environment)), path, "baiyun_rcb")
@@ -241,3 +243,14 @@ def test_a_town_log_is_checked_by_the_same_command(world: World, ws: Workspace) 
     found = precheck(ws, path, "mediation")
     assert (found.dataset, found.period) == ("mediation", PERIOD)
     assert found.bank in path.name
+
+
+def test_it_says_why(world: World, ws: Workspace, tmp_path: Path) -> None:
+    """A GB18030 file sent as UTF-8 is told apart from a broken one, before it is sent."""
+    sent = (world.drop / "baiyun_rcb" / "农户贷款借据_202403.csv").read_bytes()
+    path = tmp_path / "农户贷款借据_202403.csv"
+    path.write_bytes(sent.decode("gb18030").encode("utf-8"))
+    found = precheck(ws, path, "baiyun_rcb")
+    assert found.outcome == "unreadable"
+    [cause] = found.diagnoses
+    assert (cause["code"], "UTF-8" in cause["message_zh"]) == ("encoding", True)

@@ -14,6 +14,8 @@ from tests.grading.county import BANKS, County, effective_ranks, graded_month, k
 from tests.sql.month import Month
 
 GRADE = {"town_code": "t", "village_code": "v", "round": "2024", "status": "effective", "input_state": "complete"}
+CONFIRMED = {"case_id": "c1", "case_kind": "bank_confirmation", "household_key": "h", "bank_code": "a", "verdict": "confirmed",
+             "answered_on": "2024-04-08", "closed_on": "2024-04-08", "is_open": False}  # fmt: skip
 COLUMNS = ["household_key", "computed_grade", "effective_grade", "hold_reason", "status", "effective_from_on"]
 
 
@@ -99,15 +101,15 @@ def test_a_deep_fall_by_one_bank_waits() -> None:
 def test_it_takes_effect_when_the_bank_confirms() -> None:
     month = _month(
         GOOD, {"effective_grade": "AAA"}, core_loans=[_note("a", 95)], previous_core_household_points=_points_before(40),
-        bank_confirmations=[{"household_key": "h", "bank_code": "a"}],
+        core_cases=[CONFIRMED],
     )  # fmt: skip
-    assert _grades(month) == [("h", "B", "B", None, "effective", "2024-03-31")]
+    assert _grades(month) == [("h", "B", "B", None, "effective", "2024-04-08")]
 
 
 def test_another_banks_word_is_no_confirmation() -> None:
     month = _month(
         GOOD, {"effective_grade": "AAA"}, core_loans=[_note("a", 95)], previous_core_household_points=_points_before(40),
-        bank_confirmations=[{"household_key": "h", "bank_code": "b"}, {"household_key": "other", "bank_code": "a"}],
+        core_cases=[CONFIRMED | {"bank_code": "b"}, CONFIRMED | {"household_key": "other"}],
     )  # fmt: skip
     assert _grades(month)[0][3] == "awaiting_bank_confirmation"
 

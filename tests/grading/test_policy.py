@@ -166,11 +166,6 @@ def test_village_shares_name_existing_columns(tmp_path: Path) -> None:
         grading_plan(load_changed(tmp_path, misspell, "village"), MODELS)
 
 
-def test_days_of_notice_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="set it to 0"):
-        grading_plan(load_policies([CONFIG], MARCH), MODELS, notice_days=7)
-
-
 # ---- a policy of someone else ----------------------------------------------------------------------------------------
 
 

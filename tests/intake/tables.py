@@ -125,10 +125,12 @@ def free_characters(spelling: Spelling) -> str:
 
 
 @st.composite
-def spellings(draw: st.DrawFn, kind: str, packages: tuple[str, ...] = ("bare",)) -> Spelling:
-    """A random layout of one format, and a feed with one of the packages."""
+def spellings(
+    draw: st.DrawFn, kind: str, packages: tuple[str, ...] = ("bare",), always: tuple[str, ...] = ("loan_no",)
+) -> Spelling:
+    """A random layout of one format, with these columns among others, and a feed with one of the packages."""
     names = draw(st.permutations(list(KINDS)).map(lambda order: order[: draw(st.integers(1, len(order)))]))
-    names = names if "loan_no" in names else ["loan_no", *names]
+    names = [*(name for name in always if name not in names), *names]
     has_header = kind in ("json_lines", "database") or (kind != "fixed_width" and draw(st.booleans()))
     ignored = draw(st.sampled_from([[], ["备注"], ["序号", "备注"]]))
     sources = draw(st.permutations([*(f"列{name}" for name in names), *ignored]))

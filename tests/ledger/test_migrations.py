@@ -74,17 +74,20 @@ def test_every_table_and_column_has_a_comment(ledger: Ledger) -> None:
     assert bare == []
 
 
-def test_analysts_read_everything_but_the_keys_and_write_nothing(ledger: Ledger, postgres: EmbeddedPostgres) -> None:
+def test_analysts_read_everything_but_keys_and_texts_and_write_nothing(
+    ledger: Ledger, postgres: EmbeddedPostgres
+) -> None:
     name = str(ledger.engine.url.database)
     with ledger.engine.begin() as connection:
         connection.execute(sa.text(f"GRANT CONNECT ON DATABASE {name} TO analyst"))
     analyst = sa.create_engine(postgres.url(name, "analyst"))
     with analyst.connect() as connection:
         for table in Base.metadata.sorted_tables:
-            if table.name != "delivery_keys":
+            if table.name not in ("delivery_keys", "case_texts"):
                 assert connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0
     for statement in (
         "SELECT * FROM ledger.delivery_keys",
+        "SELECT * FROM ledger.case_texts",
         "DELETE FROM ledger.deliveries",
         "DELETE FROM audit.findings",
     ):

@@ -1,0 +1,76 @@
+"""`config/explain.yml`: what an explanation says beyond the policy, and what each reader of one may see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from etl.registry import Bilingual, Strict, overlay_file, parse_model, read_yaml
+
+
+class Advice(Strict):
+    """What a household can do, and the columns of household_features as they are afterwards.
+
+    `says` names the bound of the band aimed at as {bound}, `at_zero` says the same of a bound of 0; `facts` are SQL
+    expressions over the columns before, $bound is that bound.
+    """
+
+    says: Bilingual
+    at_zero: Bilingual | None = None
+    facts: dict[str, str] = Field(min_length=1)
+
+    def words_for(self, bound: Decimal) -> Bilingual:
+        return self.at_zero if bound == 0 and self.at_zero else self.says
+
+
+class Guidance(Strict):
+    """How one indicator is explained. `counts_for_months`: how long what it rests on stays in view."""
+
+    unit: Bilingual | None = None
+    counts_for_months: int | None = None
+    advice: Advice | None = None
+
+
+class Objection(Strict):
+    """How to object and how soon it is marked (days) and answered (calendar days; 征信业管理条例 25)."""
+
+    marked_within_days: Annotated[int, Field(ge=0)]
+    answered_within_days: Annotated[int, Field(ge=1, le=20)]
+    routes: list[Bilingual] = Field(min_length=1)
+
+
+class Right(Bilingual):
+    """A right of the person graded, with the article it comes from."""
+
+    clause: str
+
+
+class Sight(Strict):
+    """What a restricted reader sees: blocks and vetoes by name; what is not named is not shown."""
+
+    blocks: list[str]
+    vetoes: list[str]
+
+
+class Guide(Strict):
+    """All of `config/explain.yml`."""
+
+    objection: Objection
+    rights: list[Right]
+    audiences: dict[str, Sight]
+    evidence: dict[str, Bilingual]
+    indicators: dict[str, Guidance]
+
+    def of(self, indicator: str) -> Guidance:
+        """How an indicator is explained; plainly, where the file does not name it."""
+        return self.indicators.get(indicator, Guidance())
+
+
+def load_guide(folders: Sequence[Path]) -> Guide:
+    """The guide of a county; raises ConfigurationError for an unreadable file or an unknown key."""
+    path = overlay_file(folders, "explain.yml")
+    return parse_model(Guide, read_yaml(path), path)

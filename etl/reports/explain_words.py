@@ -1,0 +1,160 @@
+"""The words of an explanation, in Chinese and English: bands, states, holds, reasons, outcomes of the search for advice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final
+
+from etl.grading.bands import Band
+from etl.registry import Bilingual
+
+
+def _words(zh: str, en: str) -> Bilingual:
+    return Bilingual(zh=zh, en=en)
+
+
+TITLE: Final = _words("信用等级说明", "Why this credit grade")
+SYNTHETIC: Final = _words("合成数据，仅供演示", "synthetic data, for demonstration only")
+POLICY_STATUS: Final[Mapping[str, Bilingual]] = {
+    "illustrative": _words("示意办法，非官方口径", "illustrative, not an official policy"),
+    "adopted": _words("已正式采用", "adopted"),
+}
+NOT_RATED: Final[Mapping[str, Bilingual]] = {
+    "no_consent": _words(
+        "未评级：未取得（或已过期）评级所需的书面同意", "not rated: consent is missing or has expired"
+    ),
+    "opted_out": _words(
+        "未评级：本户选择不参加，或已撤回同意", "not rated: the household opted out or withdrew consent"
+    ),
+    "absent": _words("未评级：举家外出一年以上", "not rated: the household has been away for over a year"),
+    "incomplete": _words("未评级：所需数据尚不完整", "not rated: data needed for a grade are incomplete"),
+    "manual_review": _words("未评级：等待人工复核", "not rated: waiting for a person's review"),
+}
+NOT_RATED_GRADE: Final = _words("未评级", "not rated")
+HOLDS: Final[Mapping[str, Bilingual]] = {
+    "awaiting_input": _words(
+        "部分数据尚未到齐，暂不上调，保持原等级",
+        "some data are still awaited: the grade does not rise and stays as it was",
+    ),
+    "awaiting_bank_confirmation": _words(
+        "大幅下调只依据一家银行的数据，未经该行确认不生效，保持原等级",
+        "a deep fall that rests on one bank's data takes effect only once that bank confirms it; the grade stays as it was",
+    ),
+}
+HOLD_ENDS: Final[Mapping[str, Bilingual]] = {
+    "awaiting_input": _words("数据补齐后的下一次评定", "ends with the next grading after the data have come"),
+    "awaiting_bank_confirmation": _words("该行确认或更正数据后", "ends when the bank confirms or corrects its data"),
+}
+HELD: Final = _words("等级暂缓变动，保持原等级", "the grade is on hold and stays as it was")
+HELD_ENDS: Final = _words("复核完成后", "ends when the review is finished")
+SPECIAL_BANDS: Final[Mapping[str, Bilingual]] = {
+    "missing": _words("无数据，按中性分计", "no data: the neutral score counts"),
+    "no_consent": _words(
+        "未同意使用，按中性分计，不减分", "no consent to use it: the neutral score counts, nothing is deducted"
+    ),
+    "events": _words("按事件计分", "points by single events"),
+    "held": _words("数据核实中，沿用上月得分", "data under review: last month's points stay"),
+    "held_lower": _words("数据未更新，不上调", "data not renewed: the points do not rise"),
+}
+INPUT_STATES: Final[Mapping[str, Bilingual]] = {
+    "complete": _words("数据齐全", "data complete"),
+    "carried_forward": _words("部分数据沿用上期", "some data are carried forward"),
+    "withheld": _words("部分数据被退回，核实中", "some data were refused and are under review"),
+}
+OUTCOMES: Final[Mapping[str, Bilingual]] = {
+    "found": _words("按评定办法重新计算：做到以下各项，可升至 {target} 级", "the policy, run again, gives {target} once this is done"),
+    "best_grade": _words("已是最高等级，或评定结果已达最高等级", "already the best grade there is"),
+    "not_rated": _words("尚未评级，先解决未评级的原因", "not rated: what stands in the way of a grade comes first"),
+    "on_hold": _words("数据核实期间等级不上调，待数据补齐后再算", "no rise while data are awaited or under review"),
+    "vetoed": _words("一票否决事项未消除前，任何改进都不能升级", "while the veto stands no change can lift the grade"),
+    "out_of_reach": _words(
+        "目前可自行改进的事项尚不足以升至 {target} 级", "what a household can change does not suffice for {target} at present"
+    ),
+    "unavailable": _words(
+        "本月数据或办法在评定之后有变动，重新评定后才能计算改进建议", "inputs changed after grading: advice needs a new grading first"
+    ),
+}  # fmt: skip
+GROUPS: Final[Mapping[str, Bilingual]] = {
+    "village": _words("同村", "the village"),
+    "town": _words("同乡镇", "the town"),
+    "county": _words("全县", "the county"),
+}
+POSITIONS: Final[Mapping[str, Bilingual]] = {
+    "top_quarter": _words("高于四分之三的农户", "above three quarters of them"),
+    "above_middle": _words("高于中位数", "above the middle"),
+    "middle": _words("等于中位数", "in the middle"),
+    "below_middle": _words("低于中位数", "below the middle"),
+    "bottom_quarter": _words("低于四分之三的农户", "below three quarters of them"),
+}
+VILLAGE_SIGHT: Final = _words(
+    "村级只看到村级数据：银行数据、总分、计算等级与改进建议只告知农户本人",
+    "a village sees village data: bank data, total, computed grade and advice are for the household alone",
+)
+YES: Final = _words("是", "yes")
+NO: Final = _words("否", "no")
+LANGUAGES: Final = ("zh", "en", "both")
+OTHERWISE: Final = _words("其他情形", "anything else")
+
+
+def hold_words(reason: str) -> tuple[Bilingual, Bilingual]:
+    """What a hold is, and what ends it."""
+    return HOLDS.get(reason, HELD), HOLD_ENDS.get(reason, HELD_ENDS)
+
+
+def number_text(value: Decimal) -> str:
+    """A number without needless zeros.
+
+    >>> number_text(Decimal("85.50")), number_text(Decimal("120"))
+    ('85.5', '120')
+    """
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def value_words(value: str | None, unit: Bilingual | None) -> Bilingual | None:
+    """A value as it stands in core_household_points, with its unit; None for none."""
+    if value is None:
+        return None
+    if value in ("true", "false"):
+        return YES if value == "true" else NO
+    return with_unit(number_text(Decimal(value)) if _is_number(value) else value, unit)
+
+
+def with_unit(text: str, unit: Bilingual | None) -> Bilingual:
+    """A number with its unit behind it."""
+    if unit is None:
+        return _words(text, text)
+    return _words(f"{text} {unit.zh}", f"{text} {unit.en}")
+
+
+def band_words(band: Band, unit: Bilingual | None) -> Bilingual:
+    """A band's condition in words."""
+    if band.categories:
+        named = [value_words(one, None) or OTHERWISE for one in band.categories]
+        return _words("、".join(one.zh for one in named), ", ".join(one.en for one in named))
+    low, high, below = (_bound(bound, unit) for bound in (band.at_least, band.at_most, band.below))
+    if low and below:
+        return _words(f"{low.zh}（含）至 {below.zh}", f"from {low.en} to below {below.en}")
+    if low:
+        return _words(f"不低于 {low.zh}", f"at least {low.en}")
+    if high:
+        return high if band.at_most == 0 else _words(f"不超过 {high.zh}", f"at most {high.en}")
+    return _words(f"低于 {below.zh}", f"below {below.en}") if below else OTHERWISE
+
+
+def _bound(bound: Decimal | None, unit: Bilingual | None) -> Bilingual | None:
+    return None if bound is None else with_unit(number_text(bound), unit)
+
+
+def in_language(text: Mapping[str, str] | None, language: str) -> str:
+    """A text of a document in one language, or in both, Chinese first; nothing for None."""
+    if text is None:
+        return ""
+    if language in text:
+        return text[language]
+    return text["zh"] if text["zh"] == text["en"] else f"{text['zh']} {text['en']}"
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("-", "", 1).isdigit()

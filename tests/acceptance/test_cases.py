@@ -1,0 +1,176 @@
+"""Objections, overrides and bank confirmations in a small county: from the command line and the drop zone to the grade."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from etl import months, pipeline
+from etl.casework import Request, open_case
+from etl.cli import app
+from etl.tokens import token
+from etl.workspace import Workspace
+from tests.acceptance.county import NOW, PERIODS, County, county_at, three_towns
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+LATER = datetime(2024, 4, 30, 3, 0, tzinfo=UTC)
+MARCH = PERIODS[-1]
+FELL = """
+SELECT g.household_key FROM core_household_grades AS g INNER JOIN previous_core_household_grades AS b USING (household_key)
+WHERE g.hold_reason IS NULL AND g.input_state = 'complete' AND g.computed_grade IN ('B', 'C', 'D')
+  AND b.effective_grade IN ('A', 'AA', 'AAA')
+  AND g.household_key NOT IN (SELECT former_household_key FROM core_households WHERE former_household_key IS NOT NULL)
+ORDER BY 1
+"""
+GRADES = """
+SELECT household_key, computed_grade, effective_grade, status, hold_reason, is_disputed FROM core_household_grades
+"""
+MART = "SELECT status, is_disputed FROM mart_household_credit WHERE household_key = $key"
+SINCE = "SELECT effective_from_on FROM core_household_grades WHERE household_key = $key"
+SEALED = (
+    "SELECT string_agg(c::text, '') || (SELECT string_agg(t::text, '') FROM ledger.case_texts t) FROM ledger.cases c"
+)
+Grades = dict[str, tuple[object, ...]]
+
+
+@pytest.fixture(scope="module")
+def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
+    """Two months of a small county, graded and released, with the environment of its command line."""
+    folder = tmp_path_factory.mktemp("cases")
+    with (
+        county_at(folder / "home", 600, config=three_towns(folder / "config")) as lived,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in lived.settings.environment().items():
+            patch.setitem(os.environ, name, value)
+        for period in PERIODS:
+            lived.deliver(period)
+            lived.take_in(period)
+            pipeline.grade_period(lived.settings, period, now=NOW)
+        yield lived
+
+
+def _rows(county: County, query: str, **params: object) -> list[tuple[object, ...]]:
+    """Rows of a query on March as last graded; nothing has to be released for it."""
+    ws = Workspace(county.settings)
+    graded = ws.ledger.last_gradings()
+    with ws.engine() as engine:
+        for table in ("core_household_grades", "mart_household_credit", "core_households"):
+            months.register_staged(engine, ws, table, table, [graded[MARCH]])
+            months.register_staged(engine, ws, f"previous_{table}", table, [graded["2024-02"]])
+        return engine.fetch(query, params)
+
+
+def _grades(county: County) -> Grades:
+    return {str(row[0]): row[1:] for row in _rows(county, GRADES)}
+
+
+def _household_no(county: County, household_key: str) -> str:
+    """The number behind a token, as the household knows it: from the register, not from anything published."""
+    key = Workspace(county.settings).token_key
+    engine = sa.create_engine(county.server.url("government"))
+    with engine.connect() as connection:
+        numbers = connection.scalars(sa.text("SELECT household_no FROM register.household")).all()
+    engine.dispose()
+    return next(number for number in numbers if token(key, "household", number) == household_key)
+
+
+def _again(county: County) -> list[str]:
+    """Grade what the sweep asks for, and let it write the notices that are due."""
+    stale = [one for one in PERIODS if pipeline.grade_period(county.settings, one, now=LATER).changed]
+    pipeline.watch_deadlines(county.settings, now=NOW)
+    return stale
+
+
+def _changed(before: Grades, after: Grades) -> set[str]:
+    return {key for key in before if before[key] != after[key]}
+
+
+def test_an_objection_freezes_exactly_its_household_and_ends_with_a_notice(county: County) -> None:
+    before = _grades(county)
+    key = str(_rows(county, FELL)[0][0])
+    number = _household_no(county, key)
+    case = ["case", "open", "--kind", "objection", "--household", number, "--text", "秋收款已还清", "--by", "zhang"]
+    assert app.run([*case, "--on", "2024-04-10"]) == 0
+    assert app.run([*case, "--on", "2024-04-10"]) == 0
+    assert app.run(["case", "mark", "case-2024-00001", "--by", "zhang", "--on", "2024-04-10"]) == 0
+    assert _again(county) == [MARCH]
+    frozen = _grades(county)
+    assert _changed(before, frozen) == {key}
+    assert frozen[key][2:] == ("frozen", "disputed", True)
+    assert frozen[key][1] != before[key][1]
+    assert _rows(county, MART, key=key) == [("frozen", True)]
+
+    answer = ["case", "answer", "case-2024-00001", "--verdict", "refused", "--text", "银行流水显示仍有逾期"]
+    assert app.run([*answer, "--by", "li", "--on", "2024-04-09"]) == 1  # before it was opened
+    assert app.run([*answer, "--by", "li", "--on", "2024-04-22"]) == 0
+    assert app.run(["case", "close", "case-2024-00001", "--by", "li", "--on", "2024-04-22"]) == 0
+    assert list(county.settings.outbox.glob("*/notices/*")) == []  # not before the grade that follows is there
+    assert _again(county) == [MARCH]
+    assert _grades(county)[key] == (before[key][0], before[key][1], "effective", None, False)
+    [since] = _rows(county, SINCE, key=key)
+    assert str(since[0]) == "2024-04-22"
+    [notice] = county.settings.outbox.glob("*/notices/case-2024-00001.txt")
+    text = notice.read_text(encoding="utf-8-sig")
+    assert number in text and "不予采纳" in text and "银行流水显示仍有逾期" in text
+    assert f"办理后等级 grade after: {before[key][1]}" in text
+
+
+def test_an_override_needs_two_people(county: County) -> None:
+    before = _grades(county)
+    key = str(_rows(county, FELL)[1][0])
+    opened = ["case", "open", "--kind", "override", "--household", _household_no(county, key), "--text", "灾后帮扶"]
+    opened += ["--by", "zhang"]
+    assert app.run([*opened, "--on", "2024-04-11"]) == 2  # neither grade nor last day
+    assert app.run([*opened, "--on", "2024-04-11", "--grade", "AA", "--until", "2024-12-31"]) == 0
+    approve = ["case", "answer", "case-2024-00002", "--verdict", "upheld", "--text", "同意", "--on", "2024-04-12"]
+    assert app.run([*approve, "--by", "zhang"]) == 1
+    assert _again(county) == [MARCH]
+    assert _changed(before, _grades(county)) == set()
+    assert app.run([*approve, "--by", "wang"]) == 0
+    assert _again(county) == [MARCH]
+    after = _grades(county)
+    assert _changed(before, after) == {key}
+    assert after[key][1:4] == ("AA", "effective", "overridden")
+
+
+def test_unknown_households_and_wrong_requests_are_one_line(county: County, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["case", "open", "--kind", "objection", "--household", "HN-OF-NOBODY", "--text", "x", "--by"]
+    assert app.run([*asked, "zhang"]) == 1
+    assert app.run([*asked, "张三"]) == 2
+    assert app.run(["case", "mark", "case-1999-00001", "--by", "zhang"]) == 1
+    said = capsys.readouterr().err
+    assert "HN-OF-NOBODY" not in said and "张三" not in said and "case-1999-00001: no such case" in said
+
+
+def test_cases_are_listed_with_their_clocks_and_without_text(
+    county: County, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(["case", "list", "--json", "--on", "2024-04-26"]) == 0
+    said = capsys.readouterr().out
+    assert "秋收款" not in said and "灾后" not in said and '"case_id": "case-2024-00001"' in said
+
+
+def test_what_people_wrote_stands_nowhere_in_the_clear(county: County) -> None:
+    [dump] = county.rows(SEALED)
+    assert "秋收款".encode().hex() not in str(dump[0]) and "秋收款" not in str(dump[0])
+
+
+def test_the_sweep_tells_of_clocks_once(county: County) -> None:
+    number = _household_no(county, sorted(_grades(county))[0])
+    on = datetime(2024, 4, 10, tzinfo=UTC).date()
+    open_case(Workspace(county.settings), Request("correction", number, "面积有误"), account="zhang", on=on, now=NOW)
+    late = datetime(2024, 5, 1, 3, 0, tzinfo=UTC)
+    told = [str(one) for one in pipeline.watch_deadlines(county.settings, now=late) if str(one).startswith("case-")]
+    assert told == [
+        "case-2024-00003: 逾期未标注 not marked in time (答复期限 answer due 2024-04-30)",
+        "case-2024-00003: 临近答复期限 answer falls due (答复期限 answer due 2024-04-30)",
+        "case-2024-00003: 逾期未答复 answer overdue (答复期限 answer due 2024-04-30)",
+    ]
+    assert [one for one in pipeline.watch_deadlines(county.settings, now=late) if str(one).startswith("case-")] == []
+    assert app.run(["case", "list", "--open", "--on", "2024-05-01"]) == 1
