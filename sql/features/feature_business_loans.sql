@@ -1,6 +1,6 @@
 -- How the person in charge of a family farm or an individual business repaid over twelve months, if he or she lets the banks
 -- tell. Notes of companies and cooperatives are in no feed (单位贷款, CLDWDK), and co-borrowed notes are not looked at.
--- Days in arrears: as delivered; $overdue_flag_days where the bank gives only a flag; 9999 for a written-off note.
+-- Days in arrears: as delivered; $in_charge_flag_days where the bank gives only a flag; 9999 for a written-off note.
 WITH people AS (
     SELECT DISTINCT b.in_charge_person_key AS person_key
     FROM core_businesses AS b
@@ -30,7 +30,7 @@ measured AS (
         CAST(CASE
             WHEN note_state = 'written_off' THEN 9999
             WHEN overdue_days > 0 THEN overdue_days
-            WHEN is_overdue THEN $overdue_flag_days
+            WHEN is_overdue THEN $in_charge_flag_days
             ELSE 0
         END AS INTEGER) AS arrears_days
     FROM held

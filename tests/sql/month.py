@@ -28,7 +28,7 @@ HISTORIES = (
     "core_mediation_parties",
     "mart_bank_scorecard",
 )
-POLICY_PARAMETERS = {"overdue_flag_days": 60}
+POLICY_PARAMETERS = {"overdue_flag_days": 60, "in_charge_flag_days": 60}
 OWN_INPUTS = {
     "expected_inputs": {
         "supplier": "VARCHAR", "dataset": "VARCHAR", "state": "VARCHAR", "kind": "VARCHAR", "is_due_known": "BOOLEAN",
