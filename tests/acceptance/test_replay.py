@@ -30,6 +30,7 @@ HOUSEHOLDS = 300
 FEB, MAR = "2024-02", "2024-03"
 FIRST, OTHER_POLICY, SECOND, REVISED = "2024-02-001", "2024-02-002", "2024-03-001", "2024-02-003"
 LATER = NOW + timedelta(days=1)
+NO_GATES = {"block_below: 50": "block_below: 0", "from: 10}": "from: 100}", "from: 0.25}": "from: 99}"}
 ACCEPT_FEW = "{min: 10, warn_above: 400000}, max_rejected_share: 0.10"
 ACCEPT_NEARLY_ALL = "{min: 1}, max_rejected_share: 0.99"
 LAW = "PIPL 47: retention ended"
@@ -55,10 +56,12 @@ def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
 
 
 def change_everything(county: County, folder: Path) -> None:
-    """Grades are twice as easy to get, a rule refuses nearly every note, a bank's file is laid out otherwise."""
+    """AAA is easier to get, a rule refuses many notes, a bank's file is named otherwise, no gate holds a release."""
     config = county.settings.config[0]
     edit(config / "policy" / "household.yml", "{grade: AAA, at_least: 80}", "{grade: AAA, at_least: 71}")
     edit(config / "banks" / "xinhe_vb.yml", "贷款台账", "新的文件名")
+    for bound, none in NO_GATES.items():
+        edit(config / "county.yml", bound, none)
     for bank in ("baiyun_rcb", "qinghe_rcb"):
         edit(config / "banks" / f"{bank}.yml", ACCEPT_FEW, ACCEPT_NEARLY_ALL)
     overlay = folder / "expectations"
