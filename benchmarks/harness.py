@@ -111,7 +111,8 @@ def _run_once(side: str, workload: Workload, folder: Path, out: Path) -> Measure
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, out, ignore_errors=True)
         if side == "ours":
-            _link_tree(folder / "drop", out / "drop")
+            if (folder / "drop").is_dir():
+                _link_tree(folder / "drop", out / "drop")
             if (folder / "config").is_dir():
                 environment["CREDITVILLAGE_CONFIG"] = str(folder / "config")
             if workload.with_database:

@@ -1,4 +1,4 @@
-"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for a province, or intake alone."""
+"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for a province, intake or grading alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ def run(workload: str, folder: Path, home: Path) -> dict[str, int]:
         return _county()
     if workload == "precheck":
         return _precheck(folder)
+    if WORKLOADS[workload].profile == "core":
+        from benchmarks import grading
+
+        return grading.run(folder, home)
     if WORKLOADS[workload].profile == "drops":
         from benchmarks import intake
 

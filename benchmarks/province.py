@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from benchmarks.quiet import quiet_month
 from benchmarks.workloads import PERIOD, Input, inputs
 from etl import deliveries, months
 from etl.contract.predicates import keys_columns
@@ -25,7 +26,6 @@ from etl.examination import examine
 from etl.intake.delivery import land
 from etl.intake.sealing import create_master_key
 from etl.ledger.records import Delivery
-from etl.months import MonthInputs
 from etl.registry import Layout
 from etl.settings import Settings
 from etl.tokens import TokenKey
@@ -133,17 +133,7 @@ def _as_file(layout: Layout) -> Layout:
 
 def _grade(ws: Workspace, taken: list[Delivery]) -> int:
     """Conform and grade the month and write every published table; gives the rows written."""
-    expected = ws.registry.expected(PERIOD)
-    there = {(delivery.supplier, delivery.dataset) for delivery in taken}
-    month = MonthInputs(
-        ws=ws,
-        period=PERIOD,
-        expected=expected,
-        in_force=taken,
-        all_deliveries=taken,
-        carried=frozenset((each.supplier, each.dataset) for each in expected) - there,
-        earlier={},
-    )
+    month = quiet_month(ws, taken)
     with Workspace(replace(ws.settings, memory_limit=GRADING_MEMORY)).engine() as engine:
         months.register_inputs(engine, month)
         months.conform(engine, month)

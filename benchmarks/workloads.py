@@ -1,4 +1,4 @@
-"""What is measured: two sizes of the same job, and where their input comes from."""
+"""What is measured, at which size, and where the input comes from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PERIOD = Period.parse("2024-02")
 class Workload:
     """One size of the job. `profile` is the simulator's; `max_ratio` and the like are the promise, if any.
 
-    The profile `drops` has `banks` files with `households` loan notes each and a configuration of its own.
+    The profile `drops` has `banks` files with `households` loan notes each and a configuration of its own; `core` has core
+    tables instead of files.
     """
 
     name: str
@@ -48,6 +49,16 @@ WORKLOADS = {
         "province", "5 M households, 5 M loan notes in 20 GB18030 files → graded Parquet", 5_000_000, "province",
         with_database=False,
         max_ratio=3.0, max_peak_bytes=4 << 30,
+    ),
+    "grading_county": Workload(
+        "grading_county", "core tables of a county → all points and grades", 178_000, "core",
+        with_database=False,
+        max_ratio=3.0, max_peak_bytes=3 << 30,
+    ),
+    "grading": Workload(
+        "grading", "core tables of 5 M households → all points and grades", 5_000_000, "core",
+        with_database=False,
+        max_ratio=3.0, max_peak_bytes=3 << 30,
     ),
     "intake": Workload(
         "intake", "200 banks with 20,000 notes each → outcomes, receipts, ledger", 20_000, "drops",
@@ -83,6 +94,11 @@ def generate(workload: Workload, folder: Path, *, households: int | None = None)
         from simulator import drops
 
         drops.write(folder, PERIOD, workload.banks, households or workload.households, SEED, PROJECT_ROOT / "config")
+        return
+    if workload.profile == "core":
+        from benchmarks import grading
+
+        grading.write_core(folder, households or workload.households)
         return
     from simulator import simulate
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.affected import Recipe, recipe_of
+from etl.basis import Basis, keep_plan, keep_table
 from etl.caseload import Caseload
 from etl.contract import suite
 from etl.contract.predicates import (
@@ -49,6 +50,7 @@ from etl.workspace import Workspace
 
 HISTORY_MONTHS = 11
 REGISTER = "members"
+_NOT_GRADED_BY = {"first_period", "second_opinion", "approval", "gates"}  # of county.yml: no grade depends on it
 _LAYERS = ("core", "features", "indicators", "marts", "audit")
 
 
@@ -74,6 +76,15 @@ class Staged:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What a month was graded from at its time, for a replay, which asks nobody: see `etl.basis`."""
+
+    asked: Mapping[str, pa.Table]
+    registers: Sequence[Delivery]
+    plan: Sequence[Statement]
+
+
+@dataclass(frozen=True)
 class Base:
     """What computing a graded month again may rest on: a mark of how it was computed, the files behind each input, and the
     files of relations that are kept though not published."""
@@ -95,6 +106,7 @@ class MonthInputs:
     carried: frozenset[tuple[str, str]]
     earlier: Mapping[str, Graded]
     candidate: Policies | None = None
+    recorded: Recorded | None = None
 
     @cached_property
     def policies(self) -> Policies:
@@ -124,23 +136,41 @@ class MonthInputs:
     @cached_property
     def fingerprint(self) -> str:
         """A mark of all inputs: deliveries, rule sets, policies, models, contracts, key, earlier months' contents."""
-        parts = {
+        return _mark(
+            {
+                **self._data,
+                "policies": [hashlib.md5(path.read_bytes()).hexdigest() for path in self.policies.files.values()],
+                "earlier": {period: dict(graded.contents) for period, graded in self.earlier.items()},
+            }
+        )
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """A mark of what a policy is applied to: the fingerprint without the policies and what came of them before."""
+        return _mark(self._data)
+
+    @cached_property
+    def policy_marks(self) -> dict[str, str]:
+        """Policy -> a mark of its versions in force for the month; a comment in its file changes nothing."""
+        versions = {name: repr(scopes) for name, scopes in sorted(self.policies.in_force.items())}
+        return {name: hashlib.sha256(version.encode()).hexdigest() for name, version in versions.items()}
+
+    @cached_property
+    def _data(self) -> dict[str, Any]:
+        return {
             "deliveries": self.scored_deliveries,
             "in_force": [(d.supplier, d.dataset, d.sha256, d.ruleset) for d in self.in_force],
             "carried": sorted(self.carried),
             "due_known": [self.is_due_known(entry) for entry in self.expected],
-            "policies": [hashlib.md5(path.read_bytes()).hexdigest() for path in self.policies.files.values()],
             "models": [(model.name, model.sql) for model in self.ws.models.values()],
             "columns": {
                 table: [(c.name, c.type) for c in contract.published] for table, contract in self.ws.contracts.items()
             },
-            "county": self.ws.registry.county.model_dump(mode="json", exclude={"first_period", "second_opinion"}),
+            "county": self.ws.registry.county.model_dump(mode="json", exclude=_NOT_GRADED_BY),
             "places": [str(place) for place in self.ws.registry.places],
             "key": self.ws.token_key.version,
             "cases": self.caseload.mark(),
-            "earlier": {period: dict(graded.contents) for period, graded in self.earlier.items()},
         }
-        return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
 
     @cached_property
     def scored_deliveries(self) -> list[dict[str, Any]]:
@@ -179,6 +209,21 @@ class MonthInputs:
         said = punctuality(arrived_at(delivery.mtime_ns, delivery.claimed_at), due, self.period)
         return None if said == "unknown" else said != "late"
 
+    @cached_property
+    def asked(self) -> Mapping[str, pa.Table]:
+        """The relations that come from ledger and configuration, not from deliveries."""
+        return self.recorded.asked if self.recorded else {name: make(self) for name, make in _DERIVED.items()}
+
+    @cached_property
+    def registers(self) -> Sequence[Delivery]:
+        """The register as it was known up to this month, where identity digests have to be looked up in it."""
+        if self.recorded:
+            return self.recorded.registers
+        if not self.ws.registry.takes_id_digests:
+            return []
+        months = Period.range(self.ws.registry.county.first_period, self.period)
+        return [one for month in months for one in self.ws.ledger.in_force(str(month)) if one.dataset == REGISTER]
+
     def is_due_known(self, entry: Expected) -> bool:
         """Whether the calendar says when an expected delivery is due."""
         owner = self.ws.registry.owner(entry.supplier, entry.dataset)
@@ -187,6 +232,10 @@ class MonthInputs:
     @cached_property
     def _calendar(self) -> WorkCalendar:
         return load_calendar(self.ws.settings.config)
+
+
+def _mark(parts: Mapping[str, Any]) -> str:
+    return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
 
 
 def inputs_of(ws: Workspace, period: str) -> MonthInputs:
@@ -221,7 +270,7 @@ def unasked_periods(ws: Workspace, *, now: datetime) -> list[str]:
 
 def ready_before(ws: Workspace, period: str) -> list[str]:
     """Complete months before this one that are not graded from their present inputs; oldest first."""
-    return [earlier for earlier in _complete_periods(ws) if earlier < period and _is_stale(ws, inputs_of(ws, earlier))]
+    return [earlier for earlier in _complete_periods(ws) if earlier < period and is_stale(ws, inputs_of(ws, earlier))]
 
 
 def _complete_periods(ws: Workspace) -> Iterator[str]:
@@ -242,7 +291,8 @@ def _is_open(ws: Workspace, inputs: MonthInputs) -> bool:
     return graded is None or graded.fingerprint != inputs.fingerprint or unreleased(ws, graded) is not None
 
 
-def _is_stale(ws: Workspace, inputs: MonthInputs) -> bool:
+def is_stale(ws: Workspace, inputs: MonthInputs) -> bool:
+    """Whether a month is not graded from its present inputs."""
     graded = ws.ledger.last_grading(str(inputs.period))
     return graded is None or graded.fingerprint != inputs.fingerprint
 
@@ -261,7 +311,7 @@ def inputs_read(inputs: MonthInputs) -> list[str]:
     models = inputs.ws.models
     made = set(models) | {statement.name for statement in plan(inputs)}
     wanted = {name for model in models.values() if model.layer in _LAYERS for name in model.depends}
-    wanted |= {f"previous_{table}" for table in inputs.ws.contracts if table.startswith("core_")} | set(_DERIVED)
+    wanted |= {f"previous_{table}" for table in inputs.ws.contracts if table.startswith("core_")} | set(inputs.asked)
     return sorted(wanted - made)
 
 
@@ -273,8 +323,8 @@ def recipe(engine: DuckEngine, inputs: MonthInputs) -> Recipe:
 
 def _register(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
     kind, _, rest = name.partition("_")
-    if name in _DERIVED:
-        engine.register_arrow(name, _DERIVED[name](inputs))
+    if name in inputs.asked:
+        engine.register_arrow(name, inputs.asked[name])
     elif kind in ("accepted", "rejected", "keys"):
         _register_deliveries(engine, inputs, kind, rest)
     elif kind == "previous":
@@ -305,7 +355,8 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
     engine.register_parquet(given, paths, held)
     if persons:
         digests = f"{kind}_{dataset}__digests"
-        engine.register_parquet(digests, _digests(inputs), DIGEST_COLUMNS)
+        maps = [keep_digests(inputs.ws, register) for register in inputs.registers]
+        engine.register_parquet(digests, maps, DIGEST_COLUMNS)
         distinct = f"(SELECT DISTINCT digest_key, person_key FROM {digests})"
         select = without_digests_select(list(held), persons, relation=given, digests=distinct)
         engine.run_view(f"{kind}_{dataset}", select)
@@ -315,16 +366,6 @@ def has_digests(inputs: MonthInputs, dataset: str) -> bool:
     """Whether banks deliver the dataset and some bank's identity numbers are digests."""
     registry = inputs.ws.registry
     return registry.takes_id_digests and any(dataset in bank.feeds for bank in registry.banks.values())
-
-
-def _digests(inputs: MonthInputs) -> list[Path]:
-    """Digest maps of the register as it was known up to this month."""
-    ws, month, found = inputs.ws, inputs.ws.registry.county.first_period, []
-    while month <= inputs.period:
-        register = [one for one in ws.ledger.in_force(str(month)) if one.dataset == REGISTER]
-        found += [keep_digests(ws, delivery) for delivery in register]
-        month = month.next()
-    return found
 
 
 def _key_column(inputs: MonthInputs, dataset: str) -> str:
@@ -344,17 +385,16 @@ def register_staged(engine: DuckEngine, ws: Workspace, name: str, table: str, gr
 
 
 def files_read(inputs: MonthInputs) -> dict[str, list[str]]:
-    """The files behind every input, each written once: two months with the same files have the same rows."""
+    """The files behind every input, each written once; digests of identity numbers apart, which `recipe_mark` knows."""
     return {name: sorted(str(path) for path in _files_of(inputs, name)) for name in inputs_read(inputs)}
 
 
 def _files_of(inputs: MonthInputs, name: str) -> list[Path]:
     kind, _, rest = name.partition("_")
-    if name in _DERIVED:
-        return [_kept_apart(inputs, _DERIVED[name](inputs))]
+    if name in inputs.asked:
+        return [_kept_apart(inputs, inputs.asked[name])]
     if kind in ("accepted", "rejected", "keys"):
-        given = [path_of(inputs.ws, kind, one) for one in inputs.in_force if one.dataset == rest]
-        return [*given, *(_digests(inputs) if kind != "keys" and has_digests(inputs, rest) else [])]
+        return [path_of(inputs.ws, kind, one) for one in inputs.in_force if one.dataset == rest]
     periods = {"previous": [str(inputs.period.previous())], "history": list(inputs.earlier)}.get(kind, [])
     staged = [_staged(Path(inputs.earlier[one].staged_path)) for one in periods if one in inputs.earlier]
     return [inputs.ws.settings.lake / file.path for one in staged for file in one.files if file.table == rest]
@@ -366,14 +406,14 @@ def _kept_apart(inputs: MonthInputs, table: pa.Table) -> Path:
     pq.write_table(table.combine_chunks(), scratch)
     held = scratch.getvalue().to_pybytes()
     return _write_once(
-        inputs.ws.settings.staging / "derived", hashlib.md5(held, usedforsecurity=False).hexdigest(), held
+        inputs.ws.settings.restricted / "graded", hashlib.md5(held, usedforsecurity=False).hexdigest(), held
     )
 
 
 def _write_once(folder: Path, name: str, held: bytes) -> Path:
     path = folder / f"{name}.parquet"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         scratch = path.with_suffix(".part")
         scratch.write_bytes(held)
         scratch.replace(path)
@@ -462,9 +502,15 @@ def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
     for statement in plan(inputs):
         run_statement(engine, inputs, statement)
     for model in _of_layer(inputs, "marts"):
-        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name], in_order=False), _params(inputs))
+        make_mart(engine, inputs, model.name)
     for model in _of_layer(inputs, "audit"):
         engine.run_model(model.name, model.sql, _params(inputs))
+
+
+def make_mart(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
+    """Make one mart, cast to its contract, from what is in the engine."""
+    select = wrap(inputs.ws.models[name], inputs.ws.contracts[name], in_order=False)
+    engine.run_model(name, select, _params(inputs))
 
 
 def run_statement(engine: DuckEngine, inputs: MonthInputs, statement: Statement) -> None:
@@ -477,6 +523,8 @@ def run_statement(engine: DuckEngine, inputs: MonthInputs, statement: Statement)
 
 def plan(inputs: MonthInputs) -> list[Statement]:
     """The grading statements of the month, under its policies."""
+    if inputs.recorded:
+        return list(inputs.recorded.plan)
     notice = inputs.ws.registry.county.notice_days
     return grading_plan(inputs.policies, inputs.ws.models, notice_days=notice)
 
@@ -493,15 +541,11 @@ def stage(engine: DuckEngine, inputs: MonthInputs, base: Base, files: Sequence[D
     """Record the grading whose tables are written to the lake's data folder; nothing is visible yet."""
     ws, period = inputs.ws, str(inputs.period)
     staged = Staged(ws.settings.staging / period / f"{inputs.fingerprint}.json", tuple(files))
-    staged.path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"files": [_file_json(file) for file in files], "facts": _facts(inputs), "base": asdict(base)}
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    scratch = staged.path.with_suffix(".part")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(staged.path)
+    save_staged(staged.path, files, _facts(inputs), base)
     _save_lists(engine, inputs)
     contents = {table: str(content) for (table, _), content in contents_of(files).items()}
-    ws.ledger.record_grading(period, inputs.fingerprint, str(staged.path), contents, now=now)
+    basis = basis_of(inputs).as_json()
+    ws.ledger.record_grading(period, inputs.fingerprint, str(staged.path), contents, now=now, basis=basis)
     return staged
 
 
@@ -513,8 +557,10 @@ def base_of_next(engine: DuckEngine, inputs: MonthInputs, how: Recipe, kept: Map
 
 
 def recipe_mark(inputs: MonthInputs, how: Recipe) -> str:
-    """A mark of everything but the inputs' rows: steps with their policies, parameters, columns, the token key."""
-    parts = [[(step.name, step.sql) for step in how.steps], how.inputs, how.params, inputs.ws.token_key.version]
+    """A mark of everything but the inputs' rows: steps with their policies, parameters, columns, token key, digest maps."""
+    registers = [register.delivery_id for register in inputs.registers]
+    steps = [(step.name, step.sql) for step in how.steps]
+    parts = [steps, how.inputs, how.params, inputs.ws.token_key.version, registers]
     return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -527,6 +573,36 @@ def last_base(graded: Graded) -> Base | None:
 def staged_files(graded: Graded) -> tuple[DataFile, ...]:
     """The files of a graded month."""
     return _staged(Path(graded.staged_path)).files
+
+
+def basis_of(inputs: MonthInputs) -> Basis:
+    """All that the grading rests on besides landed bytes, kept for whoever computes it again."""
+    shelf = inputs.ws.shelf
+    return Basis(
+        configuration=inputs.ws.configuration,
+        token_key=inputs.ws.token_key.version,
+        deliveries=[delivery.delivery_id for delivery in inputs.in_force],
+        registers=[delivery.delivery_id for delivery in inputs.registers],
+        carried=sorted(inputs.carried),
+        earlier={period: graded.grading_id for period, graded in inputs.earlier.items()},
+        plan=keep_plan(shelf, plan(inputs)),
+        asked={name: keep_table(shelf, table) for name, table in inputs.asked.items()},
+    )
+
+
+def save_staged(
+    path: Path, files: Iterable[DataFile], facts: Mapping[str, Any] | None = None, base: Base | None = None
+) -> None:
+    """Note the files of a graded month, what a release may say of them, and what the next grading may rest on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(
+        {"files": [_file_json(file) for file in files], "facts": facts, "base": base and asdict(base)},
+        ensure_ascii=False,
+        indent=1,
+    )
+    scratch = path.with_suffix(".part")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
 
 
 def write_tables(engine: DuckEngine, inputs: MonthInputs) -> list[DataFile]:
@@ -574,7 +650,11 @@ def _facts(inputs: MonthInputs) -> dict[str, Any]:
         ],
         "completeness": {"carried_forward": sorted(f"{supplier}/{dataset}" for supplier, dataset in inputs.carried)},
         "synthetic": ws.registry.county.synthetic,
-        "notes": {"notice_days": ws.registry.county.notice_days, "fingerprint": inputs.fingerprint},
+        "notes": {
+            "notice_days": ws.registry.county.notice_days,
+            "fingerprint": inputs.fingerprint,
+            "policies": inputs.policy_marks,
+        },
     }
 
 
@@ -588,14 +668,21 @@ def publisher(ws: Workspace) -> Publisher:
     return Publisher(ws.settings.lake, str(ws.settings.warehouse_url), ws.ledger, ws.contracts)
 
 
-def publish(ws: Workspace, period: str, *, now: datetime) -> Manifest | None:
-    """Publish the month as last graded; None when the current release holds the same content."""
+def facts_of(graded: Graded) -> Facts:
+    """What a grading says of how it was computed."""
+    return Facts(**json.loads(Path(graded.staged_path).read_text(encoding="utf-8"))["facts"])
+
+
+def publish(ws: Workspace, period: str, *, now: datetime, gates: Mapping[str, Any] | None = None) -> Manifest | None:
+    """Publish the month as last graded; None when the current release holds the same content.
+
+    `gates` is what the manifest says of the gates the month has passed.
+    """
     graded = ws.ledger.last_grading(period)
     if graded is None:
         return None
-    path = Path(graded.staged_path)
-    facts = Facts(**json.loads(path.read_text(encoding="utf-8"))["facts"])
-    files = _staged(path).files
+    facts = replace(facts_of(graded), gates=gates or {})
+    files = _staged(Path(graded.staged_path)).files
 
     def audit(staged: Mapping[str, str]) -> Sequence[str]:
         record = suite.DocsRecord(ws.settings.audit_docs, f"release-{period}", now)

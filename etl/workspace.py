@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from etl.basis import Shelf, keep_configuration
 from etl.contract.across import BoundsEntry, load_bounds
 from etl.contract.corrections import Correction, load_corrections
 from etl.contract.model import Contract, Contracts, load_contracts
@@ -83,6 +84,16 @@ class Workspace:
     @cached_property
     def calendar(self) -> WorkCalendar:
         return load_calendar(self.settings.config)
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where what deliveries and gradings rested on is kept."""
+        return Shelf(self.settings.restricted / "snapshots")
+
+    @cached_property
+    def configuration(self) -> str:
+        """The name under which today's configuration, contracts and SQL are kept on the shelf."""
+        return keep_configuration(self.shelf, self.settings)
 
     def require_configuration(self, period: Period) -> None:
         """Load and cross-check everything configured for a month, before anything runs.

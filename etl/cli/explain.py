@@ -26,20 +26,21 @@ _BAR: Final = 12
 _COLOURS: Final = {"AAA": "bold green", "AA": "green", "A": "cyan", "B": "yellow", "C": "yellow", "D": "red"}
 
 
-def explain_household(
+def explain_grade(
     settings: Settings,
-    household_no: str,
+    number: str,
     period: str,
     *,
+    subject: str,
     audience: str,
     language: str,
     html_path: Path | None,
     as_json: bool,
     console: Console,
 ) -> None:
-    """Print the explanation of one household's grade; with `html_path` also write it as a page.
+    """Print the explanation of one grade; with `html_path` also write it as a page.
 
-    Raises ConfigurationError for an unknown audience, language or folder, DataError for an unknown household or month.
+    Raises ConfigurationError for an unknown audience, subject, language or folder, DataError for an unknown number or month.
     """
     if language not in words.LANGUAGES:
         raise ConfigurationError("--lang", language, "no such language", f"use one of {', '.join(words.LANGUAGES)}")
@@ -47,7 +48,7 @@ def explain_household(
         raise ConfigurationError("--html", str(html_path), "no such folder", "name a file in a folder that is there")
     ws = Workspace(settings)
     ws.ledger.migrate()
-    found = explain(ws, household_no, period, audience)
+    found = explain(ws, number, period, audience, subject=subject)
     if html_path is not None:
         html_path.write_text(as_page(found, language), encoding="utf-8")
     if as_json:
@@ -81,15 +82,24 @@ def _summary(found: Document, language: str) -> Panel:
     if found["hold"]:
         hold = found["hold"]
         lines.append(Text(f"‖ {_say(hold['says'], language)}；{_say(hold['ends'], language)}", style="yellow"))
+    lines += [Text(_case(case, language), style="yellow") for case in found["cases"]]
     if found["note"]:
         lines.append(Text(_say(found["note"], language), style="yellow"))
     status = _say(policy["status_says"], language)
-    lines.append(Text(f"{policy['name']} {policy['version']}：{status}", style="dim"))
+    lines.append(Text(f"{policy['name']} {policy['version']}{words.colon(language)}{status}", style="dim"))
     if found["synthetic"]:
         lines.append(Text(_say(found["synthetic"], language), style="dim"))
     where = " ".join(filter(None, (place["town_name"], place["village_name"])))
-    title = f"{_say({'zh': words.TITLE.zh, 'en': words.TITLE.en}, language)} · {found['household']} · {found['period']} · {where}"
+    title = f"{_say({'zh': words.TITLE.zh, 'en': words.TITLE.en}, language)} · {found['number']} · {found['period']} · {where}"
     return Panel(Text("\n").join(lines), title=escape(title), title_align="left")
+
+
+def _case(case: Document, language: str) -> str:
+    due = _say(
+        {"zh": f"答复期限 {case['answer_due_on']}", "en": f"to be answered by {case['answer_due_on']}"}, language
+    )
+    ends = _say(case["verdict_says"], language) if case["verdict"] else due
+    return f"※ {_say(case['kind_says'], language)} {case['case_id']}  {case['opened_on']}  {ends}"
 
 
 def _score(score: Decimal, total: Decimal | None) -> Text:
@@ -104,7 +114,8 @@ def _standing(found: Document, language: str) -> Iterator[str]:
         yield _say(grade["not_rated_says"], language)
         return
     since = grade["effective_from_on"]
-    yield _say({"zh": f"现行等级，自 {since}", "en": f"grade in effect since {since}"}, language)
+    zh, en = (f"，自 {since}", f" since {since}") if since else ("", "")
+    yield _say({"zh": f"现行等级{zh}", "en": f"grade in effect{en}"}, language)
     if grade.get("computed") and grade["computed"] != grade["effective"]:
         yield "  " + _say({"zh": f"（计算等级 {grade['computed']}）", "en": f"computed {grade['computed']}"}, language)
 
@@ -181,10 +192,13 @@ def _advice(advice: Document, language: str) -> Panel:
 def _closing(found: Document, language: str) -> Iterator[Text]:
     peers, objection = found["peers"], found["rights"]["objection"]
     if peers:
-        group = f"{_say(peers['group_says'], language)} {peers['households']}"
+        group = f"{_say(peers['group_says'], language)} {peers['size']}"
         for name, one in peers["quartiles"].items():
             bounds = " / ".join(_number(one[bound]) for bound in ("low", "median", "high"))
-            yield Text(f"{group}  {name} {_number(one['own'])}：{_say(one['says'], language)}  ({bounds})", style="dim")
+            yield Text(
+                f"{group}  {name} {_number(one['own'])}{words.colon(language)}{_say(one['says'], language)}  ({bounds})",
+                style="dim",
+            )
     contact = objection["contact"]
     zh = f"异议：{objection['answered_within_days']} 日内答复，{contact['zh']} {contact['phone']}"
     en = f"objections are answered within {objection['answered_within_days']} days: {contact['en']} {contact['phone']}"

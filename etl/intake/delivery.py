@@ -117,7 +117,7 @@ def land_written(
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
-    _verify(path, sealed.wrapped_key, master)
+    verify_landed(path, sealed.wrapped_key, master)
     size_bytes = sum(part.size for part in sealed.parts) if hash_all_parts else sealed.parts[0].size
     return Landed(path, sha256, size_bytes, sealed.wrapped_key, tuple(sealed.parts))
 
@@ -253,8 +253,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _verify(path: Path, wrapped_key: bytes, master: bytes) -> None:
-    with _closing(SealedReader(path, wrapped_key, master)) as reader, ExitStack() as stack:
+def verify_landed(path: Path, wrapped_key: bytes, master: bytes | Path) -> None:
+    """Read every part of a landed file back; raises LandingDamagedError when one is not what was landed."""
+    with _closing(SealedReader(path, wrapped_key, _master_bytes(master))) as reader, ExitStack() as stack:
         for part in reader.parts:
             file = io.BufferedReader(PartFile(reader, part), _BUFFER_BYTES)
             stack.callback(file.close)

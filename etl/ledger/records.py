@@ -12,6 +12,7 @@ from etl.vocabulary import BREACH_LABELS, CreditVillageError, DataError
 
 __all__ = [
     "Alert",
+    "Approval",
     "Arrival",
     "Carried",
     "DailyLimits",
@@ -21,6 +22,7 @@ __all__ = [
     "LimitReachedError",
     "LockTimeoutError",
     "Release",
+    "Report",
     "Transition",
     "UnknownDeliveryError",
     "Waiting",
@@ -94,6 +96,7 @@ class Delivery:
     stepped_at: datetime
     finished_at: datetime | None
     requalifies: str | None = None
+    snapshot: str | None = None
 
     @property
     def state(self) -> str:
@@ -179,6 +182,9 @@ class Grading:
     staged_path: str
     contents: Mapping[str, Any]
     graded_at: datetime
+    grading_id: int = 0
+    basis: Mapping[str, Any] | None = None
+    code_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,3 +198,26 @@ class Release:
     previous_id: str | None
     manifest: Mapping[str, Any]
     published_at: datetime
+    code_version: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What gates or a what-if found; `kind` is gates or what_if, `verdict` one of VERDICTS."""
+
+    report_hash: str
+    kind: str
+    period: str
+    verdict: str
+    inputs: Mapping[str, Any]
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One person's approval of one report."""
+
+    report_hash: str
+    approved_by: str
+    reason: str
+    approved_at: datetime

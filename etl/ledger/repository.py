@@ -257,6 +257,7 @@ class Ledger:
         in_force: bool = False,
         details: Mapping[str, Any] | None = None,
         cause: str = "",
+        snapshot: str | None = None,
     ) -> Delivery:
         """Give a delivery its one final outcome and, with `in_force`, put it in force in the same transaction.
 
@@ -271,6 +272,7 @@ class Ledger:
             row.rows_read, row.rows_accepted, row.rows_rejected = rows_read, rows_accepted, rows_rejected
             row.counts_by_rule, row.not_checked = dict(counts_by_rule or {}), list(not_checked)
             row.ruleset, row.content, row.details = ruleset, content, dict(details or {})
+            row.snapshot = snapshot
             if outcome == "duplicate":
                 row.revision = _revision_of_original(session, row)
             if in_force and _takes_over(session, row, now):
@@ -493,14 +495,22 @@ class Ledger:
             return session.scalar(request.returning(GradingRequestRow.period)) is not None
 
     def record_grading(
-        self, period: str, fingerprint: str, staged_path: str, contents: Mapping[str, Any], *, now: datetime
+        self,
+        period: str,
+        fingerprint: str,
+        staged_path: str,
+        contents: Mapping[str, Any],
+        *,
+        now: datetime,
+        basis: Mapping[str, Any] | None = None,
     ) -> Grading:
-        """Note that a month was graded from the inputs `fingerprint` stands for."""
+        """Note that a month was graded from the inputs `fingerprint` stands for; `basis` is all a replay needs."""
         row = GradingRow(
             period=period,
             fingerprint=fingerprint,
             staged_path=str(staged_path),
             contents=dict(contents),
+            basis=None if basis is None else dict(basis),
             graded_at=now,
             code_version=code_version(),
         )
@@ -521,6 +531,13 @@ class Ledger:
             query = query.where(GradingRow.period == func.any(list(periods)))
         with Session(self.engine) as session:
             return {row.period: _record(Grading, row) for row in session.scalars(query)}
+
+    def gradings(self) -> list[Grading]:
+        """Every grading ever made, in the order of computation."""
+        with Session(self.engine) as session:
+            return [
+                _record(Grading, row) for row in session.scalars(select(GradingRow).order_by(GradingRow.grading_id))
+            ]
 
     def record_release(
         self,

@@ -23,6 +23,7 @@ from etl.engine.models import Model
 from etl.grading import Policies, Statement, grading_plan
 from etl.grading.bands import Band
 from etl.grading.indicators import Indicator
+from etl.grading.lifecycle import AWAITING_NOTICE
 from etl.grading.policy import COUNTY, ScorecardVersion
 from etl.grading.words import DIALECT
 from etl.reports.explain_guide import Guide
@@ -33,7 +34,7 @@ KEY = "household_key"
 TWINS = "advice_twins"
 MOST_CHANGES = 4
 SMALLEST = Decimal("0.01")  # values have two decimals
-SUBJECT = "household"
+HOUSEHOLD = "household"
 REGRADED = ("household_features", "household_scores", "core_household_points", "deep_falls", "core_household_grades")
 _TWIN = "twin"
 Outcome = Literal["found", "best_grade", "not_rated", "on_hold", "vetoed", "out_of_reach", "unavailable"]
@@ -82,6 +83,8 @@ def advise(
     guide: Guide,
     household_key: str,
     run: Callable[[Statement], None],
+    *,
+    notice_days: int = 0,
 ) -> Advice:
     """The cheapest advice for one household: fewest indicators, then fewest bands, then the policy's order.
 
@@ -96,7 +99,13 @@ def advise(
     options = _options(version, guide, _points(engine, household_key), _values(engine, household_key))
     plans = _plans(options)
     everything = tuple(steps[-1] for steps in options.values())
-    keys = _grade_twins(engine, policies, models, guide, household_key, [*plans, everything], run)
+    twins = [*plans, everything]
+    changed = {**models, FEATURES: _with_facts(models[FEATURES], guide, _advised(guide))}
+    planned = grading_plan(policies, changed, notice_days=notice_days)
+    statements = [statement for statement in planned if statement.name.startswith(REGRADED)]
+    keys = _put_twins(engine, guide, household_key, twins, statements)
+    for statement in statements:
+        run(statement)
     found = _first_reaching(engine, version, target, dict(zip(keys[:-1], plans, strict=True)))
     if found:
         key, steps = found
@@ -105,9 +114,9 @@ def advise(
     return Advice(_why_not(best), target, graded=best)
 
 
-def scorecard_of(policies: Policies, town_code: str | None) -> ScorecardVersion:
-    """The scorecard of a town's households: its own, else the county's."""
-    scopes = policies.scorecards[SUBJECT]
+def scorecard_of(policies: Policies, town_code: str | None, subject: str = HOUSEHOLD) -> ScorecardVersion:
+    """The scorecard of a town's subjects: its own, else the county's."""
+    scopes = policies.scorecards[subject]
     return scopes.get(town_code or COUNTY, scopes[COUNTY])
 
 
@@ -185,24 +194,22 @@ def _plans(options: Mapping[str, Sequence[Step]]) -> list[tuple[Step, ...]]:
 # -- twins ------------------------------------------------------------------------------------------------------------
 
 
-def _grade_twins(
+def _advised(guide: Guide) -> list[str]:
+    """Indicators with an advice, in the order in which their facts follow each other."""
+    return [name for name, guidance in guide.indicators.items() if guidance.advice]
+
+
+def _put_twins(
     engine: DuckEngine,
-    policies: Policies,
-    models: Mapping[str, Model],
     guide: Guide,
     household_key: str,
     plans: Sequence[tuple[Step, ...]],
-    run: Callable[[Statement], None],
+    statements: Sequence[Statement],
 ) -> list[str]:
-    """Put one twin for each plan in the household's place and grade them; returns their keys."""
+    """Put one twin for each plan in the household's place, in all that the statements read; returns their keys."""
     keys = [f"twin-{number:06d}" for number in range(len(plans))]
-    advised = [name for name, guidance in guide.indicators.items() if guidance.advice]
-    engine.register_arrow(TWINS, _twins_table(keys, plans, advised))
-    changed = {**models, FEATURES: _with_facts(models[FEATURES], guide, advised)}
-    statements = [one for one in grading_plan(policies, changed) if one.name.startswith(REGRADED)]
+    engine.register_arrow(TWINS, _twins_table(keys, plans, _advised(guide)))
     _multiply(engine, _read_by(statements), household_key)
-    for statement in statements:
-        run(statement)
     return keys
 
 
@@ -273,15 +280,15 @@ def _multiply(engine: DuckEngine, relations: set[str], household_key: str) -> No
 def _first_reaching(
     engine: DuckEngine, version: ScorecardVersion, target: str, plans: Mapping[str, tuple[Step, ...]]
 ) -> tuple[str, tuple[Step, ...]] | None:
-    """The cheapest plan whose twin has the target or better, with nothing that holds it back."""
+    """The cheapest plan whose twin has the target or better, with nothing that holds it back but its notice."""
     order = [cut.grade for cut in version.grades]
     wanted = order[: order.index(target) + 1] if target in order else []
-    free = "SELECT household_key, computed_grade FROM core_household_grades WHERE hold_reason IS NULL"
-    grades = dict(engine.fetch(free))
+    free = f"coalesce(hold_reason, '{AWAITING_NOTICE}') = '{AWAITING_NOTICE}'"
+    grades = dict(engine.fetch(f"SELECT household_key, computed_grade FROM core_household_grades WHERE {free}"))
     return next(((key, steps) for key, steps in plans.items() if grades.get(key) in wanted), None)
 
 
 def _why_not(best: Graded) -> Outcome:
-    if best.hold_reason or best.input_state != "complete":
+    if best.hold_reason not in (None, AWAITING_NOTICE) or best.input_state != "complete":
         return "on_hold"
     return "vetoed" if best.veto_ids else "out_of_reach"

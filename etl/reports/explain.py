@@ -8,17 +8,18 @@ it cannot work out either: neither the total, nor the computed grade, nor the di
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from etl.ledger.transitions import code_version
 from etl.registry import Bilingual
 from etl.reports import explain_words as words
-from etl.reports.advice import FEATURES, Advice, Step
+from etl.reports.advice import HOUSEHOLD, Advice, Step
+from etl.reports.explain_guide import Sight
 from etl.reports.explanation import HELD, Explanation, Line, read_explanation
 from etl.reports.peers import Quartiles
 from etl.tokens import token
-from etl.vocabulary import ConfigurationError
+from etl.vocabulary import CASE_KIND_LABELS, CASE_VERDICT_LABELS, ConfigurationError
 from etl.workspace import Workspace
 
 AUDIENCES: Final = ("subject", "village", "county", "auditor")
@@ -28,38 +29,40 @@ _SHOWN_OF_NUMBER: Final = 3
 Document = dict[str, Any]
 
 
-def explain(ws: Workspace, household_no: str, period: str, audience: str) -> Document:
-    """The explanation of one household's grade of a month for one audience, ready to be shown or written as JSON.
+def explain(ws: Workspace, number: str, period: str, audience: str, *, subject: str = HOUSEHOLD) -> Document:
+    """The explanation of one grade of a month for one audience, ready to be shown or written as JSON.
 
-    Amounts and points are Decimal, texts are {zh, en}. Raises ConfigurationError for an unknown audience, DataError for
-    an unknown household or a month without grades; neither error repeats the number.
+    Amounts and points are Decimal, texts are {zh, en}. Raises ConfigurationError for an unknown audience or subject,
+    DataError for an unknown number or a month without grades; none of them repeats the number.
     """
     if audience not in AUDIENCES:
         raise ConfigurationError("--for", audience, "no such audience", f"use one of {', '.join(AUDIENCES)}")
-    found = read_explanation(ws, household_no, period, with_advice=audience != RESTRICTED)
+    found = read_explanation(ws, number, period, subject=subject, with_advice=audience != RESTRICTED)
     return document(found, audience)
 
 
 def document(found: Explanation, audience: str) -> Document:
     """The document of one audience: `schema` names its form, keys are never left out but may be null."""
     sees_all = audience != RESTRICTED
-    lines = [line for line in found.lines if sees_all or line.indicator.block in _sight(found)]
+    lines = [line for line in found.lines if sees_all or line.indicator.block in _sight(found).blocks]
     return {
         "schema": "explanation/1",
         "for": audience,
         "synthetic": _both(words.SYNTHETIC) if found.ws.registry.county.synthetic else None,
-        "subject": "household",
-        "household": _household(found, audience),
+        "subject": found.subject,
+        "subject_says": _both(words.subject_words(found.subject)),
+        "number": _number(found, audience),
         "period": str(found.period),
         "place": _place(found),
         "grade": _grade(found) if sees_all else _grade_in_effect(found),
         "policy": _policy(found),
-        "blocks": [_block(found, name) for name in found.blocks if sees_all or name in _sight(found)],
+        "blocks": [_block(found, name) for name in found.blocks if sees_all or name in _sight(found).blocks],
         "indicators": [_line(found, line, audience) for line in lines],
         "vetoes": _vetoes(found, sees_all),
         "hold": _hold(found) if sees_all else None,
+        "cases": [_case(found, case) for case in found.cases] if sees_all else [],
         "advice": _advice(found) if found.advice and sees_all else None,
-        "peers": _peers(found, None if sees_all else _sight(found)),
+        "peers": _peers(found, None if sees_all else _sight(found).blocks),
         "sources": _sources(found, lines),
         "rights": _rights(found),
         "note": None if sees_all else _both(words.VILLAGE_SIGHT),
@@ -75,19 +78,19 @@ def _maybe(text: Bilingual | None) -> dict[str, str] | None:
     return _both(text) if text else None
 
 
-def _sight(found: Explanation) -> Sequence[str]:
-    sight = found.guide.audiences.get(RESTRICTED)
-    return sight.blocks if sight else ()
+def _sight(found: Explanation) -> Sight:
+    """What a village may see of such a subject: nothing beyond the grade in effect, where the guide does not say."""
+    return found.guide.audiences.get(RESTRICTED, {}).get(found.subject, Sight(blocks=[], vetoes=[]))
 
 
 # -- who, where, which grade ------------------------------------------------------------------------------------------
 
 
-def _household(found: Explanation, audience: str) -> str:
-    """The subject's own number, its last digits for the village, the keyed token for everybody else."""
+def _number(found: Explanation, audience: str) -> str:
+    """Its own number for the subject itself, the last digits for its village, the keyed token for everybody else."""
     if audience == "subject":
-        return found.household_no
-    return f"***{found.household_no[-_SHOWN_OF_NUMBER:]}" if audience == RESTRICTED else found.household_key
+        return found.number
+    return f"***{found.number[-_SHOWN_OF_NUMBER:]}" if audience == RESTRICTED else found.key
 
 
 def _place(found: Explanation) -> Document:
@@ -105,6 +108,7 @@ def _grade_in_effect(found: Explanation) -> Document:
         "effective": grade["effective_grade"],
         "effective_from_on": grade["effective_from_on"],
         "effective_to_on": grade["effective_to_on"],
+        "is_disputed": grade["is_disputed"],
         "round": grade["round"],
         "not_rated_reason": reason,
         "not_rated_says": _maybe(words.NOT_RATED.get(reason, words.NOT_RATED_GRADE) if reason else None),
@@ -117,6 +121,7 @@ def _grade(found: Explanation) -> Document:
         **_grade_in_effect(found),
         "computed": grade["computed_grade"],
         "status": grade["status"],
+        "noticed_on": grade["noticed_on"],
         "score": grade["score"],
         "base": version.base,
         "total": version.total,
@@ -129,7 +134,7 @@ def _grade(found: Explanation) -> Document:
 def _policy(found: Explanation) -> Document:
     status = found.version.status
     return {
-        "name": "household",
+        "name": found.subject,
         "version": found.version.version,
         "status": status,
         "status_says": _both(words.POLICY_STATUS[status]),
@@ -144,9 +149,19 @@ def _hold(found: Explanation) -> Document | None:
     return {"reason": reason, "says": _both(says), "ends": _both(ends)}
 
 
+def _case(found: Explanation, case: Mapping[str, Any]) -> Document:
+    """A case that bears on the household's grade: what, since when, how far, and which bank it was put to."""
+    bank = found.ws.registry.banks.get(case["bank_code"] or "")
+    return {
+        "case_id": case["case_id"], "kind": case["case_kind"], "kind_says": CASE_KIND_LABELS[case["case_kind"]],
+        "state": case["case_state"], "is_open": case["is_open"], "opened_on": case["opened_on"],
+        "answer_due_on": case["answer_due_on"], "answered_on": case["answered_on"], "verdict": case["verdict"],
+        "verdict_says": CASE_VERDICT_LABELS.get(case["verdict"] or ""), "bank": _maybe(bank.name if bank else None),
+    }  # fmt: skip
+
+
 def _vetoes(found: Explanation, sees_all: bool) -> list[Document]:
-    sight = found.guide.audiences.get(RESTRICTED)
-    allowed = sight.vetoes if sight else []
+    allowed = _sight(found).vetoes
     return [
         {"id": veto.id, "label": _both(veto.label), "cap": veto.cap, "clause": veto.clause}
         for veto in found.vetoes
@@ -207,7 +222,7 @@ def _raw(line: Line, audience: str) -> str | None:
 
 def _reference(found: Explanation, audience: str, key: str) -> str:
     """A number for one reader to quote: the county can find the row, two readers cannot compare notes."""
-    return token(found.ws.token_key, f"explain:{audience}", found.household_key, key)[:_REFERENCE_HEX].upper()
+    return token(found.ws.token_key, f"explain:{audience}", found.key, key)[:_REFERENCE_HEX].upper()
 
 
 def _sources(found: Explanation, lines: Sequence[Line]) -> list[Document]:
@@ -270,7 +285,7 @@ def _peers(found: Explanation, blocks: Sequence[str] | None) -> Document | None:
     return {
         "group": found.group.name,
         "group_says": _both(words.GROUPS[found.group.name]),
-        "households": found.group.households,
+        "size": found.group.size,
         "quartiles": {name: _quartiles(one) for name, one in wanted.items()},
     }
 
@@ -300,24 +315,28 @@ def _rights(found: Explanation) -> Document:
 
 def _audit(found: Explanation) -> Document:
     deliveries = _deliveries(found)
-    models = {line.indicator.model for line in found.lines if line.indicator.source == "sql"} | {FEATURES}
+    models = {line.indicator.model for line in found.lines if line.indicator.source == "sql"} | {_features(found)}
     return {
-        "household_key": found.household_key,
+        "subject_key": found.key,
         "fingerprint": found.graded.fingerprint,
         "graded_at": found.graded.graded_at,
         "code_version": code_version(),
         "key_version": found.ws.token_key.version,
         "rulesets": sorted({str(one["ruleset"]) for one in deliveries}),
-        "policy_file_sha256": hashlib.sha256(found.policies.files["household"].read_bytes()).hexdigest(),
+        "policy_file_sha256": hashlib.sha256(found.policies.files[found.subject].read_bytes()).hexdigest(),
         "models": {name: _sha256(found.ws.models[name].sql) for name in sorted(models) if name in found.ws.models},
         "deliveries": deliveries,
-        "indicators": {line.indicator.id: _computed_by(line) for line in found.lines},
+        "indicators": {line.indicator.id: _computed_by(found, line) for line in found.lines},
     }
 
 
-def _computed_by(line: Line) -> str:
+def _features(found: Explanation) -> str:
+    return f"{found.subject}_features"
+
+
+def _computed_by(found: Explanation, line: Line) -> str:
     """Where an indicator's value is computed: its SQL model, or the word of the policy that says how."""
-    return line.indicator.model if line.indicator.source == "sql" else f"{FEATURES} ({line.indicator.source})"
+    return line.indicator.model if line.indicator.source == "sql" else f"{_features(found)} ({line.indicator.source})"
 
 
 def _sha256(text: str) -> str:

@@ -57,11 +57,11 @@ class Sight(Strict):
 
 
 class Guide(Strict):
-    """All of `config/explain.yml`."""
+    """All of `config/explain.yml`. `audiences`: what a restricted reader sees, by subject."""
 
     objection: Objection
     rights: list[Right]
-    audiences: dict[str, Sight]
+    audiences: dict[str, dict[str, Sight]]
     evidence: dict[str, Bilingual]
     indicators: dict[str, Guidance]
 

@@ -34,7 +34,7 @@ ol, ul { padding-left: 1.3rem; margin: .4rem 0; } li { margin: .3rem 0; }
 _HEADINGS: Final = {
     "indicators": {"zh": "得分明细", "en": "Points, one by one"},
     "advice": {"zh": "怎样提升等级", "en": "What would lift the grade"},
-    "peers": {"zh": "与其他农户比较", "en": "Among other households"},
+    "peers": {"zh": "同类比较", "en": "Among peers"},
     "sources": {"zh": "数据从哪里来", "en": "Where the data come from"},
     "objection": {"zh": "有异议怎么办", "en": "How to object"},
     "rights": {"zh": "您的权利", "en": "Your rights"},
@@ -87,8 +87,8 @@ def _head(found: Document, language: str) -> Iterator[Markup]:
     where = " ".join(filter(None, (place["town_name"], place["village_name"])))
     title = {"zh": words.TITLE.zh, "en": words.TITLE.en}
     yield Markup(f"<h1>{_text(title, language)}</h1>")
-    number = _say(language, "户号", "household")
-    yield Markup(f"<p class='soft'>{number} {escape(found['household'])} · {found['period']} · {escape(where)}</p>")
+    who = f"{_inline(found['subject_says'], language)} {escape(found['number'])}"
+    yield Markup(f"<p class='soft'>{who} · {found['period']} · {escape(where)}</p>")
     shown = grade["effective"] or _inline({"zh": words.NOT_RATED_GRADE.zh, "en": words.NOT_RATED_GRADE.en}, language)
     kind = "grade" if grade["effective"] else "grade none"
     yield Markup(f'<div class="top"><div class="{kind}">{shown}</div><div>{_grade_lines(found, language)}</div></div>')
@@ -98,8 +98,13 @@ def _grade_lines(found: Document, language: str) -> str:
     grade = found["grade"]
     lines = []
     if grade["effective"]:
-        since = _say(language, "现行等级，自", "grade in effect since")
-        lines.append(f"<p>{since} {grade['effective_from_on']}</p>")
+        since = grade["effective_from_on"]
+        now = (
+            _say(language, "现行等级，自", "grade in effect since")
+            if since
+            else _say(language, "现行等级", "grade in effect")
+        )
+        lines.append(f"<p>{now} {since or ''}</p>")
     if grade["not_rated_reason"]:
         lines.append(f"<p>{_text(grade['not_rated_says'], language)}</p>")
     if grade.get("score") is not None:
@@ -126,13 +131,24 @@ def _notices(found: Document, language: str) -> Iterator[Markup]:
         yield Markup(f'<div class="notice">{_text(found["synthetic"], language)}</div>')
     name = _say(language, "评定办法", "policy")
     status = _inline(policy["status_says"], language)
-    yield Markup(f'<div class="notice">{name} {escape(policy["name"])} {escape(policy["version"])}：{status}</div>')
+    yield Markup(
+        f'<div class="notice">{name} {escape(policy["name"])} {escape(policy["version"])}{words.colon(language)}{status}</div>'
+    )
     if found["hold"]:
         hold = found["hold"]
         ends = f"<p class='soft'>{_inline(hold['ends'], language)}</p>"
         yield Markup(f'<div class="notice">{_text(hold["says"], language)}{ends}</div>')
+    for case in found["cases"]:
+        yield Markup(f'<div class="notice">{_case(case, language)}</div>')
     if found["note"]:
         yield Markup(f'<div class="notice">{_text(found["note"], language)}</div>')
+
+
+def _case(case: Document, language: str) -> str:
+    opened, due = _say(language, "受理", "opened"), _say(language, "答复期限", "to be answered by")
+    ends = f"{_inline(case['verdict_says'], language)}" if case["verdict"] else f"{due} {case['answer_due_on']}"
+    kind = _inline(case["kind_says"], language)
+    return f"{kind} <code>{escape(case['case_id'])}</code> · {opened} {case['opened_on']} · {ends}"
 
 
 def _indicators(found: Document, language: str) -> Iterator[Markup]:
@@ -158,7 +174,7 @@ def _line(line: Document, language: str) -> Markup:
     return Markup(
         f'<div class="line"><p><b>{_inline(line["label"], language)}</b><span class="points">{points}</span></p>'
         f"{_bar(line['points'], line['max_points'])}"
-        f"<p>{' · '.join(filter(None, (says, band)))}</p><p class='soft'>{rest}</p></div>"
+        f"<p>{' · '.join(dict.fromkeys(filter(None, (says, band))))}</p><p class='soft'>{rest}</p></div>"
     )
 
 
@@ -196,7 +212,7 @@ def _advice(found: Document, language: str) -> Iterator[Markup]:
 def _step(step: Document, language: str) -> str:
     points = f"{_number(step['points_now'])} → {_number(step['points_then'])}"
     unit = _say(language, "分", "points")
-    return f"{_text(step['says'], language)}<p class='soft'>{_inline(step['label'], language)}：{points} {unit}</p>"
+    return f"{_text(step['says'], language)}<p class='soft'>{_inline(step['label'], language)}{words.colon(language)}{points} {unit}</p>"
 
 
 def _peers(found: Document, language: str) -> Iterator[Markup]:
@@ -205,8 +221,8 @@ def _peers(found: Document, language: str) -> Iterator[Markup]:
         return
     yield _heading("peers", language)
     names = {block["id"]: block["label"] for block in found["blocks"]} | {"score": {"zh": "总分", "en": "score"}}
-    says, count = peers["group_says"], peers["households"]
-    group = _say(language, f"{says['zh']}已评农户 {count} 户", f"{count} rated households of {says['en']}")
+    says, size = peers["group_says"], peers["size"]
+    group = _say(language, f"{says['zh']}已评 {size} 个", f"{size} that are rated in {says['en']}")
     yield Markup(f"<p>{group}</p>")
     quartile = partial(_quartile, language=language)
     yield _list("ul", (quartile(names[name], one) for name, one in peers["quartiles"].items()))
@@ -216,7 +232,7 @@ def _quartile(name: Mapping[str, str], one: Document, *, language: str) -> str:
     bounds = " / ".join(_number(one[bound]) for bound in ("low", "median", "high"))
     says = _inline(one["says"], language)
     quarters = _say(language, "四分位", "quartiles")
-    return f"{_inline(name, language)} {_number(one['own'])}：{says} <span class='soft'>{quarters} {bounds}</span>"
+    return f"{_inline(name, language)} {_number(one['own'])}{words.colon(language)}{says} <span class='soft'>{quarters} {bounds}</span>"
 
 
 def _sources(found: Document, language: str) -> Iterator[Markup]:
@@ -227,9 +243,11 @@ def _sources(found: Document, language: str) -> Iterator[Markup]:
 
 
 def _source(source: Document, labels: Mapping[str, Mapping[str, str]], language: str) -> str:
-    suppliers = "、".join(_inline(name, language) for name in source["suppliers"]) or escape(source["dataset"])
-    used = "、".join(_inline(labels[name], "zh" if language == "both" else language) for name in source["indicators"])
-    return f"{suppliers} <span class='soft'>{used}</span>"
+    suppliers = words.listed((_inline(name, language) for name in source["suppliers"]), language)
+    used = words.listed(
+        (_inline(labels[name], "en" if language == "en" else "zh") for name in source["indicators"]), language
+    )
+    return f"{suppliers or escape(source['dataset'])} <span class='soft'>{used}</span>"
 
 
 def _objection(found: Document, language: str) -> Iterator[Markup]:

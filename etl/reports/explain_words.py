@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -41,13 +41,24 @@ HOLDS: Final[Mapping[str, Bilingual]] = {
         "大幅下调只依据一家银行的数据，未经该行确认不生效，保持原等级",
         "a deep fall that rests on one bank's data takes effect only once that bank confirms it; the grade stays as it was",
     ),
+    "awaiting_notice": _words(
+        "新等级正在公示，公示期满前保持原等级",
+        "the new grade is being noticed; until that is over the grade stays as it was",
+    ),
+    "disputed": _words("异议处理期间不下调，保持原等级", "while an objection is open the grade does not fall"),
+    "overridden": _words("经两人核定，暂按核定等级执行", "two people set another grade for a time"),
 }
 HOLD_ENDS: Final[Mapping[str, Bilingual]] = {
-    "awaiting_input": _words("数据补齐后的下一次评定", "ends with the next grading after the data have come"),
-    "awaiting_bank_confirmation": _words("该行确认或更正数据后", "ends when the bank confirms or corrects its data"),
+    "awaiting_input": _words("数据补齐后的下一次评定时解除", "ends with the next grading after the data have come"),
+    "awaiting_bank_confirmation": _words(
+        "该行确认或更正数据后解除", "ends when the bank confirms or corrects its data"
+    ),
+    "awaiting_notice": _words("公示期满、无异议时生效", "ends when the notice has run out without an objection"),
+    "disputed": _words("异议办结后解除", "ends when the objection is closed"),
+    "overridden": _words("核定期满后解除", "ends when that time is over"),
 }
 HELD: Final = _words("等级暂缓变动，保持原等级", "the grade is on hold and stays as it was")
-HELD_ENDS: Final = _words("复核完成后", "ends when the review is finished")
+HELD_ENDS: Final = _words("复核完成后解除", "ends when the review is finished")
 SPECIAL_BANDS: Final[Mapping[str, Bilingual]] = {
     "missing": _words("无数据，按中性分计", "no data: the neutral score counts"),
     "no_consent": _words(
@@ -81,20 +92,31 @@ GROUPS: Final[Mapping[str, Bilingual]] = {
     "county": _words("全县", "the county"),
 }
 POSITIONS: Final[Mapping[str, Bilingual]] = {
-    "top_quarter": _words("高于四分之三的农户", "above three quarters of them"),
+    "top_quarter": _words("高于其中四分之三", "above three quarters of them"),
     "above_middle": _words("高于中位数", "above the middle"),
     "middle": _words("等于中位数", "in the middle"),
     "below_middle": _words("低于中位数", "below the middle"),
-    "bottom_quarter": _words("低于四分之三的农户", "below three quarters of them"),
+    "bottom_quarter": _words("低于其中四分之三", "below three quarters of them"),
 }
 VILLAGE_SIGHT: Final = _words(
-    "村级只看到村级数据：银行数据、总分、计算等级与改进建议只告知农户本人",
-    "a village sees village data: bank data, total, computed grade and advice are for the household alone",
+    "村级只看到村级数据：银行数据、总分、计算等级与改进建议只告知本人",
+    "a village sees village data: bank data, total, computed grade and advice are for the subject alone",
 )
+SUBJECTS: Final[Mapping[str, Bilingual]] = {
+    "household": _words("农户", "household"),
+    "business": _words("新型农业经营主体", "farm business"),
+    "collective": _words("村集体", "village collective"),
+    "merchant": _words("商户", "merchant"),
+}
 YES: Final = _words("是", "yes")
 NO: Final = _words("否", "no")
 LANGUAGES: Final = ("zh", "en", "both")
 OTHERWISE: Final = _words("其他情形", "anything else")
+
+
+def subject_words(subject: str) -> Bilingual:
+    """What is graded; a subject of the county's own by its name."""
+    return SUBJECTS.get(subject, _words(subject, subject))
 
 
 def hold_words(reason: str) -> tuple[Bilingual, Bilingual]:
@@ -154,6 +176,16 @@ def in_language(text: Mapping[str, str] | None, language: str) -> str:
     if language in text:
         return text[language]
     return text["zh"] if text["zh"] == text["en"] else f"{text['zh']} {text['en']}"
+
+
+def colon(language: str) -> str:
+    """The colon of a language; both languages go with the Chinese one."""
+    return ": " if language == "en" else "："
+
+
+def listed(items: Iterable[str], language: str) -> str:
+    """Items one after the other, with the comma of a language."""
+    return (", " if language == "en" else "、").join(items)
 
 
 def _is_number(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Everything known about one household's grade of one month, read from the tables as they were graded."""
+"""Everything known about the grade of one household, or other subject, in one month, read as it was graded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from etl.history import key_of
 from etl.ledger.records import Grading
 from etl.months import MonthInputs
 from etl.period import Period
-from etl.reports.advice import Advice, advise, scorecard_of
+from etl.reports.advice import HOUSEHOLD, Advice, advise, scorecard_of
 from etl.reports.explain_guide import Guidance, Guide, load_guide
 from etl.reports.peers import Group, Quartiles, peer_group, quartiles
-from etl.vocabulary import DataError
+from etl.vocabulary import ConfigurationError, DataError
 from etl.workspace import Workspace
 
-TABLES: Final = ("core_household_grades", "core_household_points", "core_households", "core_members", "core_loans")
+OF_HOUSEHOLDS: Final = ("core_members", "core_loans", "core_cases")
 HELD: Final = "held"
+_WITHOUT_LIFECYCLE: Final = {
+    "effective_from_on": None, "effective_to_on": None, "noticed_on": None, "round": None, "is_disputed": False,
+    "hold_reason": None,
+}  # fmt: skip
 _EVIDENCE: Final = re.compile(
     r"(?P<table>[a-z_]+)(?:@(?P<period>\d{4}-\d{2}))?(?::(?P<keys>.*?))?(?: \+(?P<more>\d+))?"
 )
@@ -33,6 +37,10 @@ _BANKS: Final = """
     SELECT DISTINCT bank_code FROM core_loans
     WHERE household_key = $key OR co_person_key IN (SELECT person_key FROM core_members WHERE household_key = $key)
     ORDER BY bank_code"""
+
+_CASES: Final = """
+    SELECT case_id, case_kind, case_state, opened_on, answer_due_on, answered_on, verdict, is_open, bank_code
+    FROM core_cases WHERE household_key = $key ORDER BY opened_on, case_id"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Line:
-    """One indicator of the household: what the policy says of it and what the household has."""
+    """One indicator of a subject: what the policy says of it and what the subject has."""
 
     indicator: Indicator
     guidance: Guidance
@@ -85,17 +93,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One household's grade of one month, with everything that may be said of it; `etl.reports.explain` says to whom."""
+    """One grade of one month, with everything that may be said of it; `etl.reports.explain` says to whom.
+
+    `number` is the one the subject itself uses, `key` the keyed token of it.
+    """
 
     ws: Workspace
     inputs: MonthInputs
     graded: Grading
     guide: Guide
-    household_no: str
-    household_key: str
+    subject: str
+    number: str
+    key: str
     grade: Mapping[str, Any]
     lines: Sequence[Line]
     banks: Sequence[str]
+    cases: Sequence[Mapping[str, Any]]
     group: Group | None
     quartiles: Mapping[str, Quartiles]
     advice: Advice | None
@@ -110,8 +123,8 @@ class Explanation:
 
     @property
     def version(self) -> ScorecardVersion:
-        """The scorecard that graded the household: its town's own, else the county's."""
-        return scorecard_of(self.policies, self.grade["town_code"])
+        """The scorecard that graded the subject: its town's own, else the county's."""
+        return scorecard_of(self.policies, self.grade["town_code"], self.subject)
 
     @property
     def vetoes(self) -> list[Veto]:
@@ -137,54 +150,68 @@ class Explanation:
         return list(dict.fromkeys((*line.indicator.requires, *([of_table] if of_table else []))))
 
 
-def read_explanation(ws: Workspace, household_no: str, period: str, *, with_advice: bool = True) -> Explanation:
-    """Read a household's grade of a month from what was graded last, and search for advice.
+def read_explanation(
+    ws: Workspace, number: str, period: str, *, subject: str = HOUSEHOLD, with_advice: bool = True
+) -> Explanation:
+    """Read the grade of a month from what was graded last; for a household also search for advice.
 
-    Raises DataError for a month without grades, a number no household of the month has, and grades of a policy that is
-    no longer the one in force for the month.
+    Raises DataError for a month without grades, a number nobody of the month has, and grades of a policy that is no
+    longer the one in force for the month; ConfigurationError for a subject without a scorecard.
     """
     graded = ws.ledger.last_grading(period)
     if graded is None:
         raise DataError(f"{period}: not graded yet", f"grade it first: creditvillage run --period {period}")
     inputs, guide = months.inputs_of(ws, period), load_guide(ws.settings.config)
-    key = key_of(ws, household_no.strip())
+    if subject not in inputs.policies.scorecards:
+        known = ", ".join(sorted(inputs.policies.scorecards))
+        raise ConfigurationError("--subject", subject, "no scorecard is in force for it", f"use one of {known}")
+    key = key_of(ws, number.strip(), subject=subject)
     with ws.engine() as engine:
-        for table in TABLES:
-            months.register_staged(engine, ws, table, table, [graded])
-        grade = _grade(engine, key, period)
-        version = scorecard_of(inputs.policies, grade["town_code"])
-        _require_policy(version, grade, period)
-        lines = _lines(engine, key, version, guide)
-        group = peer_group(engine, key)
+        _register(engine, ws, subject, graded)
+        grade = _grade(engine, subject, key, period)
+        version = scorecard_of(inputs.policies, grade["town_code"], subject)
+        _require_policy(version, subject, grade, period)
+        lines = _lines(engine, subject, key, version, guide)
+        group = peer_group(engine, subject, key)
+        is_household = subject == HOUSEHOLD
         return Explanation(
-            ws=ws, inputs=inputs, graded=graded, guide=guide, household_no=household_no.strip(), household_key=key,
-            grade=grade, lines=lines, banks=[bank for (bank,) in engine.fetch(_BANKS, {"key": key})], group=group,
-            quartiles=_quartiles(engine, group, key, [line.indicator.block for line in lines]),
-            advice=_advice(ws, guide, key, period) if with_advice else None,
+            ws=ws, inputs=inputs, graded=graded, guide=guide, subject=subject, number=number.strip(), key=key,
+            grade=grade, lines=lines,
+            banks=[bank for (bank,) in engine.fetch(_BANKS, {"key": key})] if is_household else [],
+            cases=engine.arrow(_CASES, {"key": key}).to_pylist() if is_household else [],
+            group=group, quartiles=_quartiles(engine, group, key, [line.indicator.block for line in lines]),
+            advice=_advice(ws, guide, key, period) if is_household and with_advice else None,
         )  # fmt: skip
 
 
-def _grade(engine: DuckEngine, key: str, period: str) -> dict[str, Any]:
-    table = engine.arrow("SELECT * FROM core_household_grades WHERE household_key = $key", {"key": key})
+def _register(engine: DuckEngine, ws: Workspace, subject: str, graded: Grading) -> None:
+    own = OF_HOUSEHOLDS if subject == HOUSEHOLD else ()
+    for table in (f"core_{subject}_grades", f"core_{subject}_points", *own):
+        months.register_staged(engine, ws, table, table, [graded])
+
+
+def _grade(engine: DuckEngine, subject: str, key: str, period: str) -> dict[str, Any]:
+    """The row of the grades; subjects without a lifecycle have in effect what is computed."""
+    table = engine.arrow(f"SELECT * FROM core_{subject}_grades WHERE {subject}_key = $key", {"key": key})
     if table.num_rows == 0:
-        raise DataError(f"{period}: no household has this number", "check the number and the month")
+        raise DataError(f"{period}: no {subject} has this number", "check the number and the month")
     [row] = table.to_pylist()
-    return dict(row)
+    return {**_WITHOUT_LIFECYCLE, "effective_grade": row["computed_grade"], **row}
 
 
-def _require_policy(version: ScorecardVersion, grade: Mapping[str, Any], period: str) -> None:
+def _require_policy(version: ScorecardVersion, subject: str, grade: Mapping[str, Any], period: str) -> None:
     if grade["policy_version"] != version.version:
         raise DataError(
-            f"{period}: graded under household policy {grade['policy_version']}, {version.version} is in force now",
+            f"{period}: graded under {subject} policy {grade['policy_version']}, {version.version} is in force now",
             f"grade it again: creditvillage run --period {period}",
         )
 
 
-def _lines(engine: DuckEngine, key: str, version: ScorecardVersion, guide: Guide) -> list[Line]:
-    """Lines in the policy's order; none for a household without a score."""
+def _lines(engine: DuckEngine, subject: str, key: str, version: ScorecardVersion, guide: Guide) -> list[Line]:
+    """Lines in the policy's order; none for a subject without a score."""
     columns = "indicator, value_text, band, points, state, input_state, evidence"
-    rows = engine.arrow(f"SELECT {columns} FROM core_household_points WHERE household_key = $key", {"key": key})
-    found = {row["indicator"]: row for row in rows.to_pylist()}
+    query = f"SELECT {columns} FROM core_{subject}_points WHERE {subject}_key = $key"
+    found = {row["indicator"]: row for row in engine.arrow(query, {"key": key}).to_pylist()}
     return [
         Line(
             indicator=indicator, guidance=guide.of(indicator.id), value=row["value_text"], band=row["band"],
@@ -211,6 +238,7 @@ def _advice(ws: Workspace, guide: Guide, key: str, period: str) -> Advice:
             return advise(
                 month.engine, month.inputs.policies, ws.models, guide, key,
                 lambda statement: months.run_statement(month.engine, month.inputs, statement),
+                notice_days=ws.registry.county.notice_days,
             )  # fmt: skip
     except DataError as error:
         return Advice("unavailable", problem=str(error))

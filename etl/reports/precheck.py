@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
-from etl import deliveries
+from etl import answers, deliveries
 from etl.contract.language import quote
 from etl.contract.model import Contract, Rule
 from etl.contract.predicates import findings_select
@@ -372,7 +372,7 @@ class _Examination:
             return []
         found = self._engine.arrow("SELECT _member, _row, rule FROM findings")
         scratch = Path(gettempdir()) if self._subject.feed.wrappings else None
-        return deliveries.causes(self._subject, verdict, strings, found, lambda: path.open("rb"), scratch=scratch)
+        return answers.causes(self._subject, verdict, strings, found, lambda: path.open("rb"), scratch=scratch)
 
     def _find_repeated(self) -> None:
         made = self._engine.fetch("SELECT 1 FROM information_schema.tables WHERE table_name = 'unique_cells'")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from etl.reports.explain_page import as_page
 from etl.reports.explanation import Explanation, read_explanation
 from etl.settings import PROJECT_ROOT
 from etl.tokens import token
+from etl.vocabulary import CASE_KIND_LABELS
 from etl.workspace import Workspace
 from tests.acceptance.county import PERIODS, County
 
@@ -34,6 +36,10 @@ FROM core.core_household_grades WHERE period = :period ORDER BY household_key"""
 POINTS = """
 SELECT indicator, value_text, band, points, max_points, state, evidence
 FROM core.core_household_points WHERE period = :period AND household_key = :key"""
+CASE = {
+    "case_id": "BC-2024-0001", "case_kind": "bank_confirmation", "case_state": "asked", "opened_on": date(2024, 4, 5),
+    "answer_due_on": date(2024, 4, 25), "answered_on": None, "verdict": None, "is_open": True, "bank_code": "qinghe_rcb",
+}  # fmt: skip
 Grade = Mapping[str, Any]
 
 
@@ -89,7 +95,7 @@ def test_the_figures_are_those_for_sql_users(
         assert (found["grade"]["effective"], found["grade"]["computed"]) == (one["effective"], one["computed"])
 
 
-def without_bank(found: Explanation, **other: Any) -> Explanation:
+def without_bank(found: Explanation) -> Explanation:
     """The same household with everything that bank data move set to something else."""
     lines = [
         replace(
@@ -103,9 +109,10 @@ def without_bank(found: Explanation, **other: Any) -> Explanation:
         **found.grade, "score": Decimal("1.11"), "computed_grade": "D", "status": "computed", "input_state": "withheld",
         "hold_reason": "awaiting_bank_confirmation",
     }  # fmt: skip
+    cases = [{**CASE, "bank_code": "xinhe_vb"}]
     moved = {name: one for name, one in found.quartiles.items() if name not in (BANK, "score")}
     return replace(
-        found, lines=lines, grade=grade, banks=["xinhe_vb"], quartiles=moved, advice=Advice("on_hold"), **other
+        found, lines=lines, grade=grade, banks=["xinhe_vb"], cases=cases, quartiles=moved, advice=Advice("on_hold")
     )
 
 
@@ -123,21 +130,21 @@ def test_a_village_reads_no_bank_words(borrower: Explanation) -> None:
         name["zh"] for source in whole["sources"] if source["dataset"] == "loans" for name in source["suppliers"]
     ]
     hidden += [ref for line in whole["indicators"] if line["block"] == BANK for ref in line["evidence"]["references"]]
-    hidden += ['"score"', '"computed"', "core_loans", borrower.household_key, borrower.household_no]
+    hidden += ['"score"', '"computed"', "core_loans", borrower.key, borrower.number]
     assert len(hidden) > 8
     assert [word for word in hidden if word in text] == []
-    assert all(word in as_json_text(whole) or "core" in word or word == borrower.household_key for word in hidden)
+    assert all(word in as_json_text(whole) or "core" in word or word == borrower.key for word in hidden)
 
 
 def test_each_reader_knows_the_household_by_another_name(borrower: Explanation) -> None:
-    names = {audience: document(borrower, audience)["household"] for audience in AUDIENCES}
+    names = {audience: document(borrower, audience)["number"] for audience in AUDIENCES}
     assert names == {
-        "subject": borrower.household_no, "village": f"***{borrower.household_no[-3:]}",
-        "county": borrower.household_key, "auditor": borrower.household_key,
+        "subject": borrower.number, "village": f"***{borrower.number[-3:]}",
+        "county": borrower.key, "auditor": borrower.key,
     }  # fmt: skip
     for audience in ("county", "auditor"):
-        assert borrower.household_no not in as_json_text(document(borrower, audience))
-    assert borrower.household_key not in as_json_text(document(borrower, "subject"))
+        assert borrower.number not in as_json_text(document(borrower, audience))
+    assert borrower.key not in as_json_text(document(borrower, "subject"))
 
 
 def test_two_readers_cannot_compare_their_references(borrower: Explanation) -> None:
@@ -171,7 +178,7 @@ def test_peers_are_twenty_or_more_and_quartiles_go_by_rank(
         scores = sorted(other["score"] for other in rated if other["village_code"].startswith(prefix))
         villagers = sum(other["village_code"] == one["village_code"] for other in rated)
         assert (peers["group"] == "village") == (villagers >= 20)
-        assert peers["households"] == len(scores) >= 20
+        assert peers["size"] == len(scores) >= 20
         found = peers["quartiles"]["score"]
         ranks = [-(-part * len(scores) // 4) for part in (1, 2, 3)]
         assert [found[name] for name in ("low", "median", "high")] == [scores[rank - 1] for rank in ranks]
@@ -196,14 +203,24 @@ def test_who_is_not_rated_learns_why(
     assert (found["advice"]["outcome"], found["advice"]["steps"]) == ("not_rated", [])
 
 
+def test_an_open_case_shows_its_clock(borrower: Explanation) -> None:
+    asked = replace(borrower, cases=[CASE])
+    [case] = document(asked, "subject")["cases"]
+    assert (case["kind_says"]["en"], case["answer_due_on"], case["bank"]["zh"]) == (
+        CASE_KIND_LABELS["bank_confirmation"]["en"], date(2024, 4, 25), "清河农商行（合成）",
+    )  # fmt: skip
+    assert "2024-04-25" in as_page(document(asked, "subject"), "zh")
+    assert document(asked, "village")["cases"] == []
+
+
 def test_a_veto_is_named_with_its_cap(borrower: Explanation) -> None:
     vetoed = replace(borrower, grade={**borrower.grade, "veto_ids": "confirmed_agreement_unperformed"})
     [veto] = document(vetoed, "subject")["vetoes"]
     assert (veto["cap"], veto["clause"]) == ("C", "household 2024.1 (13)")
     assert document(vetoed, "village")["vetoes"] == [veto]
-    blind = vetoed.guide.audiences["village"].model_copy(update={"vetoes": []})
-    guide = vetoed.guide.model_copy(update={"audiences": {"village": blind}})
-    assert document(replace(vetoed, guide=guide), "village")["vetoes"] == []
+    guide = vetoed.guide.model_copy(update={"audiences": {}})
+    blind = document(replace(vetoed, guide=guide), "village")
+    assert (blind["vetoes"], blind["indicators"], blind["blocks"], blind["sources"]) == ([], [], [], [])
 
 
 def texts(value: Any) -> Iterator[Mapping[str, str]]:
@@ -242,7 +259,7 @@ def test_the_command_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("CREDITVILLAGE_HOME", str(county.home))
-    number, page = borrower.household_no, tmp_path / "page.html"
+    number, page = borrower.number, tmp_path / "page.html"
     assert run(["explain", number, "--period", PERIOD, "--json", "--html", str(page)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads(as_json_text(document(borrower, "subject")))
@@ -257,6 +274,7 @@ def test_the_command_line(
         (["NO-SUCH-0001", "--period", PERIOD], 1, "no household has this number"),
         (["NO-SUCH-0001", "--period", "2024-05"], 1, "2024-05: not graded yet"),
         (["NO-SUCH-0001", "--period", PERIOD, "--for", "neighbour"], 2, "no such audience"),
+        (["NO-SUCH-0001", "--period", PERIOD, "--subject", "stranger"], 2, "no scorecard is in force for it"),
         (["NO-SUCH-0001", "--period", PERIOD, "--lang", "fr"], 2, "no such language"),
     ],
 )

@@ -12,7 +12,7 @@ from etl.cli.tables import as_json_text, bar, cell, outcome_text
 from etl.vocabulary import OUTCOMES
 
 COMMANDS = ["demo", "simulate", "intake", "run", "up", "down", "backfill", "carry", "sql", "verify", "doctor", "release",
-            "requalify", "backtest", "corrections", "across", "precheck", "pack", "calendar", "grade"]  # fmt: skip
+            "requalify", "backtest", "corrections", "across", "precheck", "pack", "calendar", "grade", "replay", "forget"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -36,10 +36,12 @@ mediation_logs     CronPartitionTimetable                  announce[month_ready]
 mediation_logs     CronPartitionTimetable                  collect[delivered] → announce
 release            PartitionedAssetTimetable[graded]       announce[month_ready] → ·
 release            PartitionedAssetTimetable[graded]       publish[released] → announce
+replay             NullTimetable                           compute_again → ·
 submissions        NullTimetable                           announce[month_ready] → ·
 submissions        NullTimetable                           take_in[delivered] → announce
 village_life       CronPartitionTimetable                  announce[month_ready] → ·
 village_life       CronPartitionTimetable                  collect[delivered] → announce
+what_if            NullTimetable                           try_policy → ·
 """
 
 

@@ -40,12 +40,12 @@ def tables(month: Month) -> naive.Tables:
     return naive.read_tables(month)
 
 
-def advice_for(month: Month, key: str, guide: Guide = GUIDE) -> Advice:
+def advice_for(month: Month, key: str, guide: Guide = GUIDE, *, notice_days: int = 0) -> Advice:
     policies = load_policies([ROOT / "config"], month.period)
     with undone(month):
         return advise(
             month.engine, policies, MODELS, guide, key,
-            lambda statement: month.engine.run_model(statement.name, statement.sql, month.params),
+            lambda statement: month.engine.run_model(statement.name, statement.sql, month.params), notice_days=notice_days,
         )  # fmt: skip
 
 
@@ -196,6 +196,16 @@ def test_where_nothing_advisable_suffices_it_is_said(month: Month) -> None:
     )
     advice = advice_for(month, key, guide)
     assert (advice.outcome, advice.target, advice.steps) == ("out_of_reach", "AA", ())
+
+
+def test_a_grade_that_has_to_be_noticed_first_is_reached_too(month: Month) -> None:
+    [(key,)] = month.engine.fetch(
+        "SELECT min(household_key) FROM core_household_grades "
+        "WHERE computed_grade = 'B' AND input_state = 'complete' AND hold_reason IS NULL AND veto_ids IS NULL"
+    )
+    at_once, noticed = advice_for(month, key), advice_for(month, key, notice_days=7)
+    assert (at_once.outcome, at_once.steps) == (noticed.outcome, noticed.steps) == ("found", at_once.steps)
+    assert noticed.graded is not None and noticed.graded.hold_reason == "awaiting_notice"
 
 
 def test_nothing_is_advised_that_the_policy_does_not_call_advisable(month: Month) -> None:

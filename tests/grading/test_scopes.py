@@ -19,7 +19,7 @@ from tests.grading.test_second_opinion import second_month
 from tests.sql.month import MODELS, ROOT, Month
 
 CONFIG = ROOT / "config"
-SEED, HOUSEHOLDS = 11, 400
+SEED, HOUSEHOLDS = 11, 200
 TABLES = {"core_household_grades": "household_key", "core_household_points": "household_key, indicator"}
 
 

@@ -32,7 +32,7 @@ STEPS: list[Step] = [
     ("etl.ledger.repository:Ledger", "save_findings", "after", 1),
     ("os", "link", "before", 2),
     ("os", "link", "after", 2),
-    ("etl.deliveries", "answer", "after", 1),
+    ("etl.answers", "answer", "after", 1),
     ("etl.ledger.repository:Ledger", "finish", "after", 1),
 ]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etl import deliveries, examination, pipeline
+from etl import answers, deliveries, examination, pipeline
 from etl.ledger.records import Delivery
 from etl.ledger.repository import Ledger
 from etl.settings import Settings
@@ -76,7 +76,7 @@ def test_a_failure_that_passes_costs_only_time(
     settings: Settings, claimed: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(deliveries, "answer", breaks)
+        broken.setattr(answers, "answer", breaks)
         with pytest.raises(OSError, match="on purpose"):
             pipeline.take_in(settings, claimed.delivery_id, now=NOW)
     assert ended(settings, 16) == [(claimed.delivery_id, "accepted_with_warnings")]

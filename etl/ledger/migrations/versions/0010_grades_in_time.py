@@ -61,6 +61,10 @@ SELECT * FROM (
 WHERE status IS DISTINCT FROM 'gone' AND (effective_to_on IS NULL OR effective_to_on > $1)
 $$
 """
+KEPT = (
+    "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger.deletions "
+    "FOR EACH ROW EXECUTE FUNCTION ledger.append_only()"
+)
 COMMENTS = (
     "COMMENT ON VIEW audit.grade_history IS 'each grade with the days it was valid and the time it was known to be so; "
     "both ends open to the right, NULL: still'",
@@ -80,7 +84,7 @@ def upgrade() -> None:
     op.add_column("gradings", _column("basis", JSON, "all it rested on, for replay", nullable=True), schema="ledger")
     _deletions()
     _grade_statements()
-    for statement in (HISTORY, AS_OF, *COMMENTS):
+    for statement in (KEPT, HISTORY, AS_OF, *COMMENTS):
         op.execute(statement)
 
 
