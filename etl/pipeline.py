@@ -20,6 +20,7 @@ from etl import (
     admission,
     answers,
     approval,
+    asking,
     casework,
     deadlines,
     deliveries,
@@ -419,6 +420,7 @@ def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert | CaseAl
     calendars current, write the notices that are due."""
     ws = Workspace(settings)
     casework.notify(ws, now=now)
+    asking.ask(ws, now=now)
     return [*deadlines.watch(ws, now=now), *casework.watch(ws, now=now)]
 
 
@@ -431,7 +433,9 @@ def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspac
     with ws.ledger.lock("grade"):
         for earlier in months.ready_before(ws, period):
             _grade_one(ws, earlier, now=now)
-        return _grade_one(ws, period, now=now)
+        grading = _grade_one(ws, period, now=now)
+    asking.ask(ws, now=now)
+    return grading
 
 
 def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:

@@ -375,7 +375,7 @@ class CaseStepRow(Base):
 
 
 class CaseNoteRow(Base):
-    """What a bank answered about one of its notes."""
+    """One note a bank is asked about, and what it answered."""
 
     __tablename__ = "case_notes"
 
@@ -383,14 +383,16 @@ class CaseNoteRow(Base):
         ForeignKey("ledger.cases.case_id"), primary_key=True, comment="case asked about"
     )
     loan_key: Mapped[str] = mapped_column(primary_key=True, comment="token of the note")
-    is_mistaken: Mapped[bool] = mapped_column(comment="whether the bank says that it had delivered it wrongly")
+    is_mistaken: Mapped[bool] = mapped_column(
+        comment="whether the bank says that it had delivered it wrongly; false until it does"
+    )
     overdue_days: Mapped[int | None] = mapped_column(comment="days overdue as they should have been")
     five_class: Mapped[str | None] = mapped_column(comment="five-tier class as it should have been")
 
     __table_args__ = (
         CheckConstraint("is_mistaken OR (overdue_days IS NULL AND five_class IS NULL)", name="mended"),
         CheckConstraint("overdue_days >= 0", name="overdue_days"),
-        {"schema": "ledger", "comment": "what banks answered about single notes"},
+        {"schema": "ledger", "comment": "notes that banks are asked about, and what they answered"},
     )
 
 
