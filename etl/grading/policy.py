@@ -21,7 +21,6 @@ from etl.registry import Bilingual, PeriodField, Registry, Strict, overlay_file,
 from etl.vocabulary import ConfigurationError
 
 Grade = Literal["AAA", "AA", "A", "B", "C", "D"]
-Reason = Literal["no_consent", "absent", "incomplete", "opted_out", "manual_review"]
 COUNTY = "county"
 BASE = "base"  # the row of the points table that carries the base score
 REQUIRED = ("household", "village", "credit_line")
@@ -42,7 +41,9 @@ class Veto(Strict):
 
 
 class NotRated(Strict):
-    reason: Reason
+    """Why a subject has no grade; the contract of its grades lists the reasons there may be."""
+
+    reason: Identifier
     when: str
 
 

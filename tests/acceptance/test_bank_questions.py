@@ -16,6 +16,7 @@ import pytest
 from etl import asking, months, pipeline
 from etl.ledger import cases
 from etl.tokens import token
+from etl.vocabulary import GRADES as GRADES_IN_ORDER
 from etl.workspace import Workspace
 from tests.acceptance.county import NOW, PERIODS, County, county_at, three_towns
 
@@ -137,7 +138,11 @@ def test_the_answer_decides_whether_the_fall_takes_effect(county: County) -> Non
     assert (fell[0], fell[1:4]) == (before[confirmed.household_key][0], (fell[0], "effective", None))
     assert str(fell[4]) == "2024-04-05"  # the day of the answer, not the period end
     kept = after[mended.household_key]
-    assert kept[3] is None and kept[1] == kept[0] and kept[0] < before[mended.household_key][0]
+    assert (
+        kept[3] is None
+        and kept[1] == kept[0]
+        and GRADES_IN_ORDER.index(kept[0]) < GRADES_IN_ORDER.index(before[mended.household_key][0])
+    )
     assert {case.household_key for case in _questions(county)} == {key for key, row in after.items() if row[3] == HELD}
 
 
