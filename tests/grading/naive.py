@@ -36,6 +36,12 @@ class Tables:
         return self.rows.get(table, [])
 
 
+def read_policy() -> dict[str, Any]:
+    """The version of the shipped household policy that is in force."""
+    document = yaml.safe_load((ROOT / Path("config/policy/household.yml")).read_text(encoding="utf-8"))
+    return dict(document["versions"][-1])
+
+
 def read_tables(month: Month) -> Tables:
     names = (
         "core_households", "core_members", "core_consents", "core_loans", "core_mediation_cases", "core_mediation_parties",
@@ -43,8 +49,7 @@ def read_tables(month: Month) -> Tables:
         "previous_core_household_points", "previous_core_household_grades", "rejected_loans", "rejected_members",
         "rejected_mediation", "accepted_loans",
     )  # fmt: skip
-    policy = yaml.safe_load((ROOT / Path("config/policy/household.yml")).read_text(encoding="utf-8"))["versions"][-1]
-    return Tables(policy, month.period.end, {name: table(month, name).to_pylist() for name in names})
+    return Tables(read_policy(), month.period.end, {name: table(month, name).to_pylist() for name in names})
 
 
 def grade(tables: Tables) -> dict[str, dict[str, Any]]:
@@ -266,7 +271,14 @@ def _open(county: _Facts, row: dict[str, Any]) -> Rows:
     return [note for note in county.notes[row["household_key"]] if note["note_state"] in ("active", "ended_unknown")]
 
 
+def _has_loss(county: _Facts, row: dict[str, Any]) -> bool:
+    notes = county.notes[row["household_key"]] + county.past[row["household_key"]]
+    return any(note["note_state"] == "written_off" for note in notes)
+
+
 def _arrears_share(county: _Facts, row: dict[str, Any]) -> tuple[Any, str]:
+    if _has_loss(county, row):
+        return 100, "present"
     notes = _open(county, row)
     if not notes:
         return None, _agreed(county, row)
@@ -290,6 +302,8 @@ def _debt(county: _Facts, row: dict[str, Any]) -> tuple[Any, str]:
     income = row["annual_income_yuan"]
     if income is None:
         return None, "missing"
+    if _has_loss(county, row):
+        return 9999, "present"
     balance = sum((note["balance_yuan"] for note in _open(county, row)), Decimal(0))
     if income == 0:
         return (9999 if balance else 0), "present"
