@@ -33,7 +33,9 @@ def _longer_arrears(county: County, rng: Randomness) -> Frames:
     loans, chosen = county.loans.copy(), _some(rng, county.loans)
     loans.loc[chosen, "loan_status"] = "overdue"
     counted = chosen & loans["overdue_days"].notna()
-    loans.loc[counted, "overdue_days"] = [days + int(rng.choice([1, 30, 60, 400])) for days in loans.loc[counted, "overdue_days"]]
+    loans.loc[counted, "overdue_days"] = [
+        days + int(rng.choice([1, 30, 60, 400])) for days in loans.loc[counted, "overdue_days"]
+    ]
     return {"loans": loans}
 
 
@@ -45,13 +47,19 @@ def _written_off(county: County, rng: Randomness) -> Frames:
 
 def _younger_notes(county: County, rng: Randomness) -> Frames:
     loans = county.loans.copy()
-    loans["issued_on"] = [min(day + timedelta(days=300), end) for day, end in zip(loans["issued_on"], loans["as_of_on"], strict=True)]
+    loans["issued_on"] = [
+        min(day + timedelta(days=300), end) for day, end in zip(loans["issued_on"], loans["as_of_on"], strict=True)
+    ]
     return {"loans": loans}
 
 
 def _more_debt(county: County, rng: Randomness) -> Frames:
     """Every balance three times as large: the share in arrears stays."""
-    return {"loans": county.loans.assign(balance_yuan=[str(3 * Decimal(balance)) for balance in county.loans["balance_yuan"]])}
+    return {
+        "loans": county.loans.assign(
+            balance_yuan=[str(3 * Decimal(balance)) for balance in county.loans["balance_yuan"]]
+        )
+    }
 
 
 def _fewer_hands(county: County, rng: Randomness) -> Frames:
@@ -66,7 +74,8 @@ def _less(column: str) -> Callable[[County, Randomness], Frames]:
     def lowered(county: County, rng: Randomness) -> Frames:
         households = county.households.copy()
         households[column] = [
-            value if pd.isna(value) else (Decimal(str(value)) * 2 / 3).quantize(Decimal("0.01")) for value in households[column]
+            value if pd.isna(value) else (Decimal(str(value)) * 2 / 3).quantize(Decimal("0.01"))
+            for value in households[column]
         ]
         return {"households": households}
 
@@ -132,7 +141,9 @@ def points_of(month: Month) -> dict[str, dict[str, Decimal]]:
 
 
 def grades_of(month: Month) -> dict[str, tuple[Any, ...]]:
-    rows = month.rows("core_household_grades", ["household_key", "score", "computed_grade", "effective_grade", "not_rated_reason"])
+    rows = month.rows(
+        "core_household_grades", ["household_key", "score", "computed_grade", "effective_grade", "not_rated_reason"]
+    )
     return {key: tuple(found) for key, *found in rows}
 
 

@@ -1,4 +1,4 @@
-"""The compiled scorecard agrees with a naive one to the last digit on 50,000 households, over two months in which everything happens."""
+"""The compiled scorecard agrees with a naive one to the last digit: 50,000 households, two months in which everything happens."""
 
 from __future__ import annotations
 
