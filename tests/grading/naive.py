@@ -46,7 +46,7 @@ def read_tables(month: Month) -> Tables:
     names = (
         "core_households", "core_members", "core_consents", "core_loans", "core_mediation_cases", "core_mediation_parties",
         "history_core_loans", "history_core_mediation_cases", "history_core_mediation_parties", "previous_core_loans",
-        "previous_core_household_points", "previous_core_household_grades", "rejected_loans", "rejected_members",
+        "previous_core_household_points", "previous_core_household_grades", "rejected_loans", "rejected_members", "rejected_consents",
         "rejected_mediation", "accepted_loans",
     )  # fmt: skip
     return Tables(read_policy(), month.period.end, {name: table(month, name).to_pylist() for name in names})
@@ -172,6 +172,9 @@ class _Facts:
         for row in self.tables.of("rejected_members"):
             if row["household_key"] and row["member_key"] not in present:
                 marks[row["household_key"]] |= {"bank:withheld", "capacity:withheld"}
+        for row in (*self.tables.of("rejected_consents"), *self.tables.of("core_consents")):
+            if row.get("input_state") != "complete" and row["person_key"] in self.home:
+                marks[self.home[row["person_key"]]] |= {"bank:carried_forward", "capacity:carried_forward"}
         for row in self.tables.of("rejected_mediation"):
             for role in ("applicant_key", "respondent_key", "helper_key"):
                 if row[role] in self.home:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,9 +98,11 @@ def _unperformed(county: County, rng: Randomness) -> Frames:
 
 
 WORSE: Mapping[str, Callable[[County, Randomness], Frames]] = {
-    "longer_arrears": _longer_arrears, "written_off": _written_off, "younger_notes": _younger_notes, "more_debt": _more_debt, "fewer_hands": _fewer_hands,
+    "longer_arrears": _longer_arrears, "written_off": _written_off, "younger_notes": _younger_notes,
+    "more_debt": _more_debt, "fewer_hands": _fewer_hands,
     "lower_income": _less("annual_income_yuan"), "fewer_assets": _less("total_assets_yuan"), "less_land": _less("farmland_mu"),
-    "worse_review": _less("civility_score"), "unstable_income": _unstable_income, "no_help": _no_help, "unperformed": _unperformed,
+    "worse_review": _less("civility_score"), "unstable_income": _unstable_income,
+    "no_help": _no_help, "unperformed": _unperformed,
 }  # fmt: skip
 LOWERED = {
     "longer_arrears": {"repayment_conduct", "current_arrears_share_pct"},

@@ -51,6 +51,7 @@ def second_month(county: County, seed: int) -> County:
             "loans": rejected[["supplier", "loan_key", "person_key", "co_person_key"]],
             "households": households.loc[refused, ["supplier", "household_key"]],
             "members": county.members.loc[members_refused, ["supplier", "member_key", "household_key"]],
+            "consents": county.consents.iloc[::90][["supplier", "consent_key", "person_key"]],
             "mediation": county.mediation.iloc[1::40][
                 ["supplier", "case_key", "applicant_key", "respondent_key", "helper_key"]
             ],
