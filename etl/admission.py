@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from etl import confirming
+from etl import answering, confirming
 from etl.deliveries import Verdict
 from etl.findings import FILE_RULES, Arrival, FileFinding
 from etl.intake import arrivals, notices
 from etl.intake.bundles import is_whole
+from etl.intake.case_answer import ANSWERS
 from etl.ledger.confirmations import answered_files
 from etl.ledger.records import DailyLimits, Delivery, LimitReachedError, Waiting
 from etl.period import Period
@@ -105,7 +106,8 @@ def claim(
             door.offer(arrival)
     for confirmation in found.confirmations:
         if confirmation.supplier in suppliers:
-            confirming.answer(ws, confirmation, now=now)
+            by = answering if confirmation.name.endswith(ANSWERS) else confirming
+            by.answer(ws, confirmation, now=now)
     _tell(door, found, suppliers)
     return door.claimed
 

@@ -75,7 +75,8 @@ class Caseload:
         closed_on = case.on("closed")
         if case.opened_on > self._last_day or (closed_on is not None and closed_on < self.period.start):
             return False
-        return case.case_kind != "bank_confirmation" or self._counted(case, "answered") is not None
+        is_question = case.case_kind == "bank_confirmation"
+        return not is_question or (self._counted(case, "answered") is not None and case.verdict != "lapsed")
 
     def _row(self, case: Case) -> dict[str, Any]:
         row = {name: getattr(case, name, None) for name in _CASES.names}

@@ -65,7 +65,8 @@ def answer(ws: Workspace, confirming: Confirming, *, now: datetime) -> None:
         mark = (confirming.supplier, confirming.address, confirming.name, confirming.size_bytes, confirming.mtime_ns)
         claimed = ledger.claim_file(ws.ledger, *mark, now=now)
         if claimed.is_accepted is None:
-            _write_answer(ws, confirming, claimed.confirmation_id, opinion)
+            document = _document(ws, confirming, claimed.confirmation_id, opinion)
+            write_answer(ws, confirming, claimed.confirmation_id, FOLDER, opinion.problems, document)
             _record(ws, claimed.confirmation_id, opinion, now=now)
 
 
@@ -77,7 +78,7 @@ def _opinion(ws: Workspace, confirming: Confirming) -> _Opinion | None:
     if confirming.size_bytes > MAX_BYTES:
         too_large = _whole(f"文件超过 {MAX_BYTES:,} 字节", f"larger than {MAX_BYTES:,} bytes")
         return _Opinion(None, delivery, problems=[too_large])
-    content = _read(ws, confirming)
+    content = read_settled(ws, confirming)
     sha256 = hashlib.sha256(content).hexdigest()
     if delivery is None or problem is not None:
         return _Opinion(sha256, delivery, problems=[problem] if problem else [])
@@ -104,7 +105,7 @@ def _delivery_of(ws: Workspace, confirming: Confirming) -> tuple[Delivery | None
     return delivery, None
 
 
-def _read(ws: Workspace, confirming: Confirming) -> bytes:
+def read_settled(ws: Workspace, confirming: Confirming) -> bytes:
     """The bytes the scan saw, and no more than those."""
     wanted, content = confirming.size_bytes + 1, b""
     zone, name = Drops(ws.settings.drop_access).zone_of_file(confirming.supplier, confirming.address)
@@ -155,17 +156,23 @@ def _whole(zh: str, en: str) -> Problem:
     return Problem(None, zh, en, _SENT_AGAIN)
 
 
-def _write_answer(ws: Workspace, confirming: Confirming, confirmation_id: str, opinion: _Opinion) -> None:
-    """CSV with the problems, then the signed JSON that names it."""
-    folder = ws.settings.outbox / confirming.supplier / FOLDER
+def write_answer(
+    ws: Workspace,
+    confirming: Confirming,
+    confirmation_id: str,
+    within: str,
+    problems: Sequence[Problem],
+    document: Mapping[str, Any],
+) -> None:
+    """CSV with the problems, then the signed JSON that names it, in a folder of the bank's outbox."""
+    folder = ws.settings.outbox / confirming.supplier / within
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{harmless_name(confirming.name)}.{confirmation_id}.receipt"
     if (folder / f"{stem}.json").exists():
         return
     publish_key(folder.parent, ws.signing_key)
     encoding = ws.registry.banks[confirming.supplier].receipt_encoding
-    digest = put_file(folder / f"{stem}.csv", csv_bytes(_problems_table(opinion.problems), encoding))
-    document = _document(ws, confirming, confirmation_id, opinion)
+    digest = put_file(folder / f"{stem}.csv", csv_bytes(_problems_table(problems), encoding))
     write_once(folder / f"{stem}.json", document_bytes(ws.signing_key.sign(document, {f"{stem}.csv": digest})))
 
 

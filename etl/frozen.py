@@ -43,6 +43,10 @@ class FrozenMonth:
             if statement not in peers:
                 months.run_statement(self.engine, self.inputs, statement)
 
+    def make_mart(self, name: str) -> None:
+        """Make one mart from the grades, as it would be published."""
+        months.make_mart(self.engine, self.inputs, name)
+
     def _narrow(self) -> None:
         if self.households is None:
             return

@@ -17,8 +17,10 @@ RESIDENT_CHECKS = "10X98765432"
 RESIDENT_FORM = "[1-9][0-9]{5}(18|19|20)[0-9]{9}[0-9X]"
 ID_DIGEST_FORM = "[0-9A-F]{32}"
 _RESIDENT = re.compile(RESIDENT_FORM)
-_USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
-_USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
+CREDIT_CODE_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+CREDIT_CODE_FORM = "[0-9A-HJ-NPQRTUWXY]{18}"
+CREDIT_CODE_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
+_CREDIT_CODE = re.compile(CREDIT_CODE_FORM)
 
 
 def resident_check_character(first_17: str) -> str:
@@ -87,15 +89,38 @@ def id_digest_is_valid_sql(expression: str) -> str:
     return f"regexp_full_match({expression}, '{ID_DIGEST_FORM}')"
 
 
-def uscc_is_valid(text: str) -> bool:
+def credit_code_check_character(first_17: str) -> str:
+    """The check character of the first 17 characters of a unified social credit code.
+
+    >>> credit_code_check_character("91110000600037341")
+    'L'
+    """
+    places = map(CREDIT_CODE_ALPHABET.index, first_17)
+    total = sum(place * weight for place, weight in zip(places, CREDIT_CODE_WEIGHTS, strict=True))
+    return CREDIT_CODE_ALPHABET[-total % 31]
+
+
+def credit_code_is_valid(text: str) -> bool:
     """18 characters of the alphabet without I O Z S V and the right check character (GB 32100-2015).
 
-    >>> uscc_is_valid("91110000600037341L")
+    >>> credit_code_is_valid("91110000600037341L")
+    True
+    >>> credit_code_is_valid("N2341181MF99000013")
     True
     """
-    if len(text) != 18 or any(character not in _USCC_ALPHABET for character in text):
-        return False
-    total = sum(
-        _USCC_ALPHABET.index(character) * weight for character, weight in zip(text[:17], _USCC_WEIGHTS, strict=True)
+    return bool(_CREDIT_CODE.fullmatch(text)) and credit_code_check_character(text[:17]) == text[17]
+
+
+def credit_code_sql(expression: str) -> str:
+    """`credit_code_is_valid` as a DuckDB SQL boolean; NULL stays NULL.
+
+    A character's value is its place in the alphabet; strpos counts places from 1.
+    """
+    places = (f"(strpos('{CREDIT_CODE_ALPHABET}', substr({expression}, {place}, 1)) - 1)" for place in range(1, 18))
+    total = " + ".join(f"{weight} * {value}" for weight, value in zip(CREDIT_CODE_WEIGHTS, places, strict=True))
+    return (
+        f"CASE WHEN {expression} IS NULL THEN NULL "
+        f"WHEN NOT regexp_full_match({expression}, '{CREDIT_CODE_FORM}') THEN FALSE "
+        f"ELSE substr('{CREDIT_CODE_ALPHABET}', CAST((31 - ({total}) % 31) % 31 AS INTEGER) + 1, 1) "
+        f"= substr({expression}, 18, 1) END"
     )
-    return _USCC_ALPHABET[(31 - total % 31) % 31] == text[17]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,7 @@ from etl.workspace import Workspace
 
 HISTORY_MONTHS = 11
 REGISTER = "members"
+_NOT_GRADED_BY = {"first_period", "second_opinion", "approval", "gates"}  # of county.yml: no grade depends on it
 _LAYERS = ("core", "features", "indicators", "marts", "audit")
 
 
@@ -123,23 +124,41 @@ class MonthInputs:
     @cached_property
     def fingerprint(self) -> str:
         """A mark of all inputs: deliveries, rule sets, policies, models, contracts, key, earlier months' contents."""
-        parts = {
+        return _mark(
+            {
+                **self._data,
+                "policies": [hashlib.md5(path.read_bytes()).hexdigest() for path in self.policies.files.values()],
+                "earlier": {period: dict(graded.contents) for period, graded in self.earlier.items()},
+            }
+        )
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """A mark of what a policy is applied to: the fingerprint without the policies and what came of them before."""
+        return _mark(self._data)
+
+    @cached_property
+    def policy_marks(self) -> dict[str, str]:
+        """Policy -> a mark of its versions in force for the month; a comment in its file changes nothing."""
+        versions = {name: repr(scopes) for name, scopes in sorted(self.policies.in_force.items())}
+        return {name: hashlib.sha256(version.encode()).hexdigest() for name, version in versions.items()}
+
+    @cached_property
+    def _data(self) -> dict[str, Any]:
+        return {
             "deliveries": self.scored_deliveries,
             "in_force": [(d.supplier, d.dataset, d.sha256, d.ruleset) for d in self.in_force],
             "carried": sorted(self.carried),
             "due_known": [self.is_due_known(entry) for entry in self.expected],
-            "policies": [hashlib.md5(path.read_bytes()).hexdigest() for path in self.policies.files.values()],
             "models": [(model.name, model.sql) for model in self.ws.models.values()],
             "columns": {
                 table: [(c.name, c.type) for c in contract.published] for table, contract in self.ws.contracts.items()
             },
-            "county": self.ws.registry.county.model_dump(mode="json", exclude={"first_period", "second_opinion"}),
+            "county": self.ws.registry.county.model_dump(mode="json", exclude=_NOT_GRADED_BY),
             "places": [str(place) for place in self.ws.registry.places],
             "key": self.ws.token_key.version,
             "cases": self.caseload.mark(),
-            "earlier": {period: dict(graded.contents) for period, graded in self.earlier.items()},
         }
-        return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
 
     @cached_property
     def scored_deliveries(self) -> list[dict[str, Any]]:
@@ -203,6 +222,10 @@ class MonthInputs:
         return load_calendar(self.ws.settings.config)
 
 
+def _mark(parts: Mapping[str, Any]) -> str:
+    return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
+
+
 def inputs_of(ws: Workspace, period: str) -> MonthInputs:
     """Ask the ledger what a month rests on."""
     month = Period.parse(period)
@@ -235,7 +258,7 @@ def unasked_periods(ws: Workspace, *, now: datetime) -> list[str]:
 
 def ready_before(ws: Workspace, period: str) -> list[str]:
     """Complete months before this one that are not graded from their present inputs; oldest first."""
-    return [earlier for earlier in _complete_periods(ws) if earlier < period and _is_stale(ws, inputs_of(ws, earlier))]
+    return [earlier for earlier in _complete_periods(ws) if earlier < period and is_stale(ws, inputs_of(ws, earlier))]
 
 
 def _complete_periods(ws: Workspace) -> Iterator[str]:
@@ -256,7 +279,8 @@ def _is_open(ws: Workspace, inputs: MonthInputs) -> bool:
     return graded is None or graded.fingerprint != inputs.fingerprint or unreleased(ws, graded) is not None
 
 
-def _is_stale(ws: Workspace, inputs: MonthInputs) -> bool:
+def is_stale(ws: Workspace, inputs: MonthInputs) -> bool:
+    """Whether a month is not graded from its present inputs."""
     graded = ws.ledger.last_grading(str(inputs.period))
     return graded is None or graded.fingerprint != inputs.fingerprint
 
@@ -419,9 +443,15 @@ def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
     for statement in plan(inputs):
         run_statement(engine, inputs, statement)
     for model in _of_layer(inputs, "marts"):
-        engine.run_model(model.name, wrap(model, inputs.ws.contracts[model.name], in_order=False), _params(inputs))
+        make_mart(engine, inputs, model.name)
     for model in _of_layer(inputs, "audit"):
         engine.run_model(model.name, model.sql, _params(inputs))
+
+
+def make_mart(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
+    """Make one mart, cast to its contract, from what is in the engine."""
+    select = wrap(inputs.ws.models[name], inputs.ws.contracts[name], in_order=False)
+    engine.run_model(name, select, _params(inputs))
 
 
 def run_statement(engine: DuckEngine, inputs: MonthInputs, statement: Statement) -> None:
@@ -530,7 +560,11 @@ def _facts(inputs: MonthInputs) -> dict[str, Any]:
         ],
         "completeness": {"carried_forward": sorted(f"{supplier}/{dataset}" for supplier, dataset in inputs.carried)},
         "synthetic": ws.registry.county.synthetic,
-        "notes": {"notice_days": ws.registry.county.notice_days, "fingerprint": inputs.fingerprint},
+        "notes": {
+            "notice_days": ws.registry.county.notice_days,
+            "fingerprint": inputs.fingerprint,
+            "policies": inputs.policy_marks,
+        },
     }
 
 
@@ -544,14 +578,21 @@ def publisher(ws: Workspace) -> Publisher:
     return Publisher(ws.settings.lake, str(ws.settings.warehouse_url), ws.ledger, ws.contracts)
 
 
-def publish(ws: Workspace, period: str, *, now: datetime) -> Manifest | None:
-    """Publish the month as last graded; None when the current release holds the same content."""
+def facts_of(graded: Graded) -> Facts:
+    """What a grading says of how it was computed."""
+    return Facts(**json.loads(Path(graded.staged_path).read_text(encoding="utf-8"))["facts"])
+
+
+def publish(ws: Workspace, period: str, *, now: datetime, gates: Mapping[str, Any] | None = None) -> Manifest | None:
+    """Publish the month as last graded; None when the current release holds the same content.
+
+    `gates` is what the manifest says of the gates the month has passed.
+    """
     graded = ws.ledger.last_grading(period)
     if graded is None:
         return None
-    path = Path(graded.staged_path)
-    facts = Facts(**json.loads(path.read_text(encoding="utf-8"))["facts"])
-    files = _staged(path).files
+    facts = replace(facts_of(graded), gates=gates or {})
+    files = _staged(Path(graded.staged_path)).files
 
     def audit(staged: Mapping[str, str]) -> Sequence[str]:
         record = suite.DocsRecord(ws.settings.audit_docs, f"release-{period}", now)

@@ -15,19 +15,36 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from etl import across, admission, answers, casework, deadlines, deliveries, examination, months, requalified, revisions
+from etl import (
+    across,
+    admission,
+    answers,
+    approval,
+    asking,
+    casework,
+    deadlines,
+    deliveries,
+    examination,
+    gates,
+    months,
+    requalified,
+    revisions,
+)
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.findings import Arrival
 from etl.intake.database import pull as pull_database
 from etl.intake.delivery import SourceChangedError, remove_leftovers
 from etl.intake.strings import Strings
+from etl.ledger.approvals import keep_report
 from etl.ledger.cases import CaseAlert
-from etl.ledger.records import Alert, Delivery
+from etl.ledger.records import Alert, Delivery, Report
 from etl.months import Grading, MonthInputs
 from etl.period import Period
 from etl.publish.manifest import Manifest
 from etl.registry import Source
+from etl.reports.what_if import what_if as trial_of
+from etl.reports.what_if_page import what_if_html
 from etl.settings import Settings
 from etl.vocabulary import ConfigurationError, CreditVillageError, DataError
 from etl.workspace import Workspace
@@ -64,8 +81,8 @@ def grade(engine: DuckEngine, inputs: MonthInputs) -> None:
 
 
 def publish(ws: Workspace, period: str, *, now: datetime) -> Manifest | None:
-    """The month's staged files as one release, all or nothing; None when nothing is new."""
-    return months.publish(ws, period, now=now)
+    """The month's staged files, once they pass the gates, as one release, all or nothing; None when nothing is new."""
+    return months.publish(ws, period, now=now, gates=gates.admit(ws, period, now=now))
 
 
 # -- one delivery -----------------------------------------------------------------------------------------------------
@@ -308,10 +325,12 @@ def ready_periods(settings: Settings, *, now: datetime, again: bool = False) -> 
     """Months to grade or release, oldest first: complete, and not graded from these inputs or not released.
 
     A month whose present inputs were asked for before is left out, unless `again` (the sweep, which makes up for
-    requests that got lost).
+    requests that got lost), and so is one that only waits for the approval of a release that is held.
     """
     ws = Workspace(settings)
-    return months.ready_periods(ws) if again else months.unasked_periods(ws, now=now)
+    ready = months.ready_periods(ws) if again else months.unasked_periods(ws, now=now)
+    waiting = gates.awaiting_approval(ws, ready)
+    return [period for period in ready if period not in waiting]
 
 
 def stuck(settings: Settings, *, now: datetime) -> list[Delivery]:
@@ -401,19 +420,22 @@ def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert | CaseAl
     calendars current, write the notices that are due."""
     ws = Workspace(settings)
     casework.notify(ws, now=now)
+    asking.ask(ws, now=now)
     return [*deadlines.watch(ws, now=now), *casework.watch(ws, now=now)]
 
 
 def grade_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Grading:
     """Conform and grade a month, after the ready months before it; ends at once when its inputs were graded before.
 
-    Raises DataError when a month's inputs are not complete.
+    Raises DataError when a month's inputs are not complete, or a policy it would be graded by is not approved.
     """
     ws = ws or Workspace(settings)
     with ws.ledger.lock("grade"):
         for earlier in months.ready_before(ws, period):
             _grade_one(ws, earlier, now=now)
-        return _grade_one(ws, period, now=now)
+        grading = _grade_one(ws, period, now=now)
+    asking.ask(ws, now=now)
+    return grading
 
 
 def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
@@ -427,6 +449,7 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
     known = ws.ledger.last_grading(period)
     if known and known.fingerprint == inputs.fingerprint:
         return Grading(period, changed=False, staged=months.unreleased(ws, known))
+    approval.require_policies(ws, inputs)
     with ws.engine() as engine, _timed(ws, period, "grade", now) as counts:
         months.register_inputs(engine, inputs)
         conform(engine, inputs)
@@ -438,7 +461,10 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
 
 
 def publish_period(settings: Settings, period: str, *, now: datetime, ws: Workspace | None = None) -> Manifest | None:
-    """Publish what was last graded for a month (and, before it, for earlier months); None when nothing is new."""
+    """Publish what was last graded for a month (and, before it, for earlier months); None when nothing is new.
+
+    Raises DataError for a month that its gates hold: the current release stays, and later months wait for it.
+    """
     ws = ws or Workspace(settings)
     published = None
     for wanted in months.unreleased_until(ws, period):
@@ -446,6 +472,29 @@ def publish_period(settings: Settings, period: str, *, now: datetime, ws: Worksp
             published = publish(ws, wanted, now=now) or published
     casework.notify(ws, now=now)
     return published
+
+
+def what_if(
+    settings: Settings,
+    policy: Path,
+    period: str,
+    *,
+    now: datetime,
+    pages: Path | None = None,
+    movers_path: Path | None = None,
+) -> Report:
+    """Try a candidate policy on a graded month. The report is kept, so that it can be approved; nothing is published.
+
+    With `pages` it is also written there as a page named by month and hash.
+    """
+    ws = Workspace(settings)
+    report = trial_of(ws, policy, period, movers_path=movers_path)
+    keep_report(ws.ledger, report, now=now)
+    if pages:
+        pages.mkdir(parents=True, exist_ok=True)
+        name = f"what_if.{period}.{report.report_hash[:12]}.html"
+        (pages / name).write_text(what_if_html(report), encoding="utf-8")
+    return report
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -60,6 +61,7 @@ def _address(value: object) -> str:
 
 PeriodField = Annotated[Period, BeforeValidator(_period)]
 SizeField = Annotated[int, BeforeValidator(_size)]
+DecimalField = Annotated[Decimal, BeforeValidator(str)]
 AddressField = Annotated[str, BeforeValidator(_address)]
 
 
@@ -90,6 +92,46 @@ class SecondOpinion(Strict):
         return size_bytes <= self.max_bytes and place < self.share_pct
 
 
+class LowerBounds(Strict):
+    """A measure that should be high: told below `warn_below`, held below `block_below`; the bound itself is good enough."""
+
+    warn_below: DecimalField
+    block_below: DecimalField
+
+    @model_validator(mode="after")
+    def _are_ordered(self) -> LowerBounds:
+        if self.block_below > self.warn_below:
+            raise ValueError("block_below is above warn_below — a held release was warned of before")
+        return self
+
+
+class UpperBounds(Strict):
+    """A measure that should be low: told from `warn_from` on, held from `block_from` on."""
+
+    warn_from: DecimalField
+    block_from: DecimalField
+
+    @model_validator(mode="after")
+    def _are_ordered(self) -> UpperBounds:
+        if self.block_from < self.warn_from:
+            raise ValueError("block_from is below warn_from — a held release was warned of before")
+        return self
+
+
+class Gates(Strict):
+    """What a month must satisfy before its release, else so many different people approve it (`approvers`).
+
+    Shares in percent. Towns and banks with fewer households than `minimum_households` are not judged.
+    """
+
+    approvers: int = Field(default=1, ge=1, le=9)
+    minimum_households: int = Field(default=200, ge=1)
+    coverage_pct: LowerBounds = LowerBounds(warn_below=Decimal(70), block_below=Decimal(50))
+    complete_pct: LowerBounds = LowerBounds(warn_below=Decimal(80), block_below=Decimal(50))
+    moved_two_grades_pct: UpperBounds = UpperBounds(warn_from=Decimal(5), block_from=Decimal(10))
+    stability_index: UpperBounds = UpperBounds(warn_from=Decimal("0.1"), block_from=Decimal("0.25"))
+
+
 class Round(Strict):
     """A round of assessment (新一轮) and the first month that belongs to it."""
 
@@ -111,6 +153,7 @@ class County(Strict):
     contact: Contact
     synthetic: bool
     second_opinion: SecondOpinion = SecondOpinion()
+    gates: Gates = Gates()
 
     @model_validator(mode="after")
     def _rounds_follow_each_other(self) -> County:

@@ -144,6 +144,10 @@ class Settings:
         return self.home / "staging"
 
     @property
+    def reports(self) -> Path:
+        return self.home / "reports"
+
+    @property
     def audit_docs(self) -> Path:
         return self.home / "data_docs"
 

@@ -13,6 +13,8 @@ PRIVACY_CLASSES: Final = ("open", "personal", "identity")
 STEPS: Final = ("arrived", "settling", "claimed", "landed", "validating")
 OUTCOMES: Final = ("accepted", "accepted_with_warnings", "rejected", "duplicate", "unreadable", "expired")
 
+VERDICTS: Final = ("pass", "unjudged", "warn", "block")  # of a gate, from the best to the worst
+
 STEP_LABELS: Final = {
     "arrived": {"zh": "已到达", "en": "arrived"},
     "settling": {"zh": "等待写完", "en": "settling"},
@@ -27,6 +29,12 @@ OUTCOME_LABELS: Final = {
     "duplicate": {"zh": "重复报送", "en": "duplicate"},
     "unreadable": {"zh": "无法读取", "en": "unreadable"},
     "expired": {"zh": "超期未完成", "en": "expired"},
+}
+VERDICT_LABELS: Final = {
+    "pass": {"zh": "通过", "en": "pass"},
+    "unjudged": {"zh": "不判", "en": "not judged"},
+    "warn": {"zh": "提示", "en": "warning"},
+    "block": {"zh": "拦截", "en": "held"},
 }
 BREACH_LABELS: Final = {
     "missing": {"zh": "逾期未收到", "en": "missing"},

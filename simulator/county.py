@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from etl.period import Period
-from simulator import bankfiles, government, lending, mediation, mistakes, register
+from simulator import bankfiles, enterprises, government, lending, mediation, mistakes, register
 from simulator.settings import Config
 from simulator.text import day_number
 from simulator.truth import Truth
@@ -18,6 +18,7 @@ def write(out: Path, month: Period, households: int, seed: int, config_folder: P
     first_delivered = Period.parse(str(config.yaml("county.yml")["first_period"]))
     county = live(seed, households, config, month, first_delivered)
     truth = Truth(seed, households, "county", str(month))
+    enterprises.drop_lists(county, out, truth)
     bankfiles.drop_bank_files(county, out, truth)
     mediation.drop_logs(county, out, truth)
     government.write_register(county, out, truth, first_pull=month <= first_delivered)
@@ -30,6 +31,7 @@ def live(seed: int, households: int, config: Config, month: Period, first_delive
     county = register.found_county(seed, households, config, config.places(FIRST_MONTH))
     lending.found_banks(county)
     mediation.live_on(county)
+    enterprises.found(county)
     while county.month < month:
         previous_last_day = county.last_day
         county.month = county.month.next()
@@ -38,4 +40,5 @@ def live(seed: int, households: int, config: Config, month: Period, first_delive
         mediation.live_on(county)
         everything = county.month <= first_delivered
         mistakes.live_on(county, None if everything else day_number(county.month.start) * 86_400)
+        enterprises.live_on(county, delivers_all=everything)
     return county

@@ -16,7 +16,7 @@ import pyarrow as pa
 from simulator import writers
 from simulator.people import NOBODY, identity_text, name_text
 from simulator.plants import bad_identity, not_a_date, put, put_code, put_day
-from simulator.sheets import Plant, Row, Sheet, Style, schedule
+from simulator.sheets import Plant, Row, Sheet, Style, planted, schedule
 from simulator.text import NO_DAY
 from simulator.truth import Delivery, Truth
 from simulator.world import MISTAKE_LANE, County
@@ -148,8 +148,9 @@ def drop_logs(county: County, out: Path, truth: Truth) -> None:
     wanted = _share_out(county)
     for town, code in enumerate(county.places.towns):
         suffix = "jsonl" if town % 2 == 0 else "xlsx"
-        sheet, cases = _sheet(county, town, suffix)
-        findings, rejected = _plant(county, sheet, cases, wanted[town])
+        sheet, listed = _sheet(county, town, suffix)
+        findings, rejected = planted(sheet, county.stream(f"plants mediation {town}"), wanted[town])
+        cases = [listed[place] for place in sheet.positions]
         name = f"mediation_{code}_{month}.{suffix}"
         _write(out / "drop" / "village_logs" / name, sheet, suffix)
         truth.deliver(Delivery(code, "mediation", name, sheet.rows, len(rejected)), name, findings)
@@ -331,39 +332,3 @@ def _share_out(county: County) -> list[list[Plant]]:
             given[town].append(plant)
             room[town] -= plant.cost
     return given
-
-
-def _plant(
-    county: County, sheet: Sheet, cases: list[Case], wanted: list[Plant]
-) -> tuple[list[tuple[int, str]], set[int]]:
-    """Break rows of one log; a copy is appended to the sheet and to `cases`, so that both stay in step."""
-    rng = county.stream(f"plants mediation {cases[0]['town'] if cases else 0}")
-    free = list(rng.permutation(sheet.rows))
-    findings: list[tuple[int, str]] = []
-    rejected: set[int] = set()
-    for plant in sorted(wanted, key=lambda plant: not plant.copy):
-        row = _fitting(sheet, free, plant)
-        if row is None:
-            continue
-        rows = [row]
-        if plant.copy:
-            _append_copy(sheet, cases, row)
-            rows.append(sheet.rows - 1)
-        else:
-            sheet.edit(row, plant.edit(Row(sheet, row)))
-        findings += [(broken, rule) for broken in rows for rule in plant.finds]
-        rejected |= set() if plant.warns else set(rows)
-    return findings, rejected
-
-
-def _append_copy(sheet: Sheet, cases: list[Case], row: int) -> None:
-    grown = sheet.repeated(np.array([row]))
-    sheet.columns, sheet.positions = grown.columns, grown.positions
-    cases.append(cases[row])
-
-
-def _fitting(sheet: Sheet, free: list[int], plant: Plant) -> int | None:
-    for place, row in enumerate(free):
-        if plant.fits is None or plant.fits(Row(sheet, int(row))):
-            return int(free.pop(place))
-    return None

@@ -7,7 +7,7 @@ import numpy as np
 from simulator.government import DATASETS, clean_sheet
 from simulator.people import HEAD, NOBODY, OTHER, add_people, identity_text, name_text
 from simulator.plants import CONSENTS, HOUSEHOLDS, MEMBERS
-from simulator.sheets import Plant, Row, Sheet, schedule
+from simulator.sheets import Plant, Row, fitting, schedule
 from simulator.tables import Table
 from simulator.text import NO_DAY
 from simulator.world import BANK_DATA, CREDIT_LINE, LANES, MISTAKE_LANE, County, Mistake
@@ -80,20 +80,13 @@ def _plant(county: County, dataset: str, wanted: list[Plant], candidates: np.nda
     sheet = clean_sheet(county, dataset, np.array(pool, dtype=np.int64))
     free = list(range(len(pool)))
     for number, plant in enumerate(wanted):
-        row = _fitting(sheet, free, plant)
+        row = fitting(sheet, free, plant)
         if row is None:
             continue
         position = int(pool[row])
         table["changed"][position] = (county.first_day + 3 + number % 20) * 86_400 + 13 * 3600 + 2 * number + 1
         table["frozen"][position] = True
         county.mistakes.append(_mistake(county, dataset, position, plant, Row(sheet, row)))
-
-
-def _fitting(sheet: Sheet, free: list[int], plant: Plant) -> int | None:
-    for place, row in enumerate(free):
-        if plant.fits is None or plant.fits(Row(sheet, row)):
-            return free.pop(place)
-    return None
 
 
 def _mistake(county: County, dataset: str, position: int, plant: Plant, row: Row) -> Mistake:

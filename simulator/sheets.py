@@ -84,6 +84,12 @@ class Sheet:
         positions = np.r_[self.positions, self.positions[rows]]
         return Sheet(self.layout, self.style, columns, positions, {}, self.numeric, self.date_cells)
 
+    def append_copy(self, row: int) -> int:
+        """Add a copy of a row at the end, in place; returns its row. Must come before any edit."""
+        grown = self.repeated(np.array([row]))
+        self.columns, self.positions = grown.columns, grown.positions
+        return self.rows - 1
+
     def ordered(self) -> list[pa.Array]:
         """All columns in the order of the layout, edited."""
         return [self.column(name) for name in self.layout.names]
@@ -151,7 +157,9 @@ class Plant:
         return 0 if self.warns else 1 + self.copy
 
 
-WARNINGS = frozenset({"L212", "L301", "L302", "L303", "F301", "H301", "H302", "M301", "C301", "D206", "D301"})
+WARNINGS = frozenset({
+    "L212", "L301", "L302", "L303", "F301", "H301", "H302", "M301", "C301", "D206", "D301", "Y301", "Y302", "J301", "R301",
+})  # fmt: skip
 """Rules that warn; every other row rule rejects the row."""
 
 
@@ -164,6 +172,33 @@ def schedule(main: list[Plant], other: list[Plant], rows_to_lose: int, copies: i
     parts = -(-sum(plant.cost for plant in main) // max(rows_to_lose - 1, 1)) or 1
     start = turn * rows_to_lose % len(other) if other else 0
     return _affordable([*main[turn % parts :: parts], *other[start:], *other[:start]], rows_to_lose)
+
+
+def planted(sheet: Sheet, rng: np.random.Generator, wanted: list[Plant]) -> tuple[list[tuple[int, str]], set[int]]:
+    """Break rows of a sheet, copies appended first; gives (0-based row, rule) of all findings, and the rows refused."""
+    free = [int(row) for row in rng.permutation(sheet.rows)]
+    findings: list[tuple[int, str]] = []
+    rejected: set[int] = set()
+    for plant in sorted(wanted, key=lambda plant: not plant.copy):
+        row = fitting(sheet, free, plant)
+        if row is None:
+            continue
+        rows = [row]
+        if plant.copy:
+            rows.append(sheet.append_copy(row))
+        else:
+            sheet.edit(row, plant.edit(Row(sheet, row)))
+        findings += [(broken, rule) for broken in rows for rule in plant.finds]
+        rejected |= set() if plant.warns else set(rows)
+    return findings, rejected
+
+
+def fitting(sheet: Sheet, free: list[int], plant: Plant) -> int | None:
+    """Take the first free row a plant can break; None when there is none."""
+    for place, row in enumerate(free):
+        if plant.fits is None or plant.fits(Row(sheet, row)):
+            return free.pop(place)
+    return None
 
 
 def _affordable(plants: list[Plant], rows_to_lose: int) -> list[Plant]:

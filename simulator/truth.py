@@ -35,7 +35,9 @@ class Truth:
     profile: str
     period: str
     record: dict[str, Any] = field(default_factory=dict)
-    canaries: dict[str, dict[str, None]] = field(default_factory=lambda: {"id_nos": {}, "names": {}, "phones": {}})
+    canaries: dict[str, dict[str, None]] = field(
+        default_factory=lambda: {"id_nos": {}, "names": {}, "phones": {}, "credit_codes": {}}
+    )
 
     def __post_init__(self) -> None:
         empty: dict[str, Any] = {
@@ -81,9 +83,15 @@ class Truth:
     def count(self, name: str, rows: int) -> None:
         self.record["rows"][name] = rows
 
-    def watch(self, id_nos: Iterable[str | None], names: Iterable[str | None], phones: Iterable[str | None]) -> None:
+    def watch(
+        self,
+        id_nos: Iterable[str | None],
+        names: Iterable[str | None],
+        phones: Iterable[str | None],
+        credit_codes: Iterable[str | None] = (),
+    ) -> None:
         """Remember planted identities that must never leave the restricted zone."""
-        for kind, values in (("id_nos", id_nos), ("names", names), ("phones", phones)):
+        for kind, values in zip(self.canaries, (id_nos, names, phones, credit_codes), strict=True):
             known = self.canaries[kind]
             known.update((value, None) for value in values if value and len(known) < _PER_PERIOD)
 

@@ -8,6 +8,7 @@ in mediation), the others live freely.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from etl.period import Period
 from simulator.people import NOBODY
 from simulator.settings import Config, Places
+from simulator.sheets import Sheet
 from simulator.tables import Table, stream
 from simulator.text import NO_DAY, day_number
 
@@ -48,6 +50,33 @@ class Mistake:
     healed: bool = False
 
 
+@dataclass(frozen=True)
+class Listed:
+    """One list of the county offices as it will be written: with planted mistakes, and what must come of them."""
+
+    dataset: str
+    sheet: Sheet
+    findings: list[tuple[int, str]]
+    rejected: set[int]
+
+
+@dataclass
+class Enterprises:
+    """Businesses, collectives, merchants and applications, and the lists of the month.
+
+    `due` are the positions that the next list of a dataset names.
+    """
+
+    subjects: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    due: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    lists: list[Listed] = field(default_factory=list)
+
+    def add(self, dataset: str, subject: dict[str, Any]) -> None:
+        """A new subject, which the next list names."""
+        self.due[dataset].add(len(self.subjects[dataset]))
+        self.subjects[dataset].append(subject)
+
+
 @dataclass
 class County:
     """Everything known at the end of `month`. Positions in tables never change; money is in fen, days since 1970."""
@@ -63,6 +92,7 @@ class County:
     notes: Table = field(default_factory=Table)
     flows: Table = field(default_factory=Table)
     cases: list[dict[str, Any]] = field(default_factory=list)
+    enterprises: Enterprises = field(default_factory=Enterprises)
     mistakes: list[Mistake] = field(default_factory=list)
     quiet: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     left_stock: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))

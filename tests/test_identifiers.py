@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.identifiers import (
+    CREDIT_CODE_ALPHABET,
+    credit_code_check_character,
+    credit_code_is_valid,
+    credit_code_sql,
     normalise_id,
     normalise_id_sql,
     resident_check_character,
     resident_id_is_valid,
     resident_id_sql,
-    uscc_is_valid,
 )
 
 
@@ -65,8 +68,35 @@ def test_normalising_repairs_nothing_but_blanks_and_x() -> None:
     assert normalise_id("１２") == "１２"
 
 
+# By hand: the places of N2341181MF9900001 are 22 2 3 4 1 1 8 1 21 15 9 9 0 0 0 0 1; times 3^k they sum to 1578 = 51 x 31 - 3.
 @pytest.mark.parametrize(
-    ("code", "valid"), [("91110000600037341L", True), ("91110000600037341M", False), ("9111", False)]
+    ("code", "valid"),
+    [
+        ("91110000600037341L", True),  # the example of python-stdnum
+        ("N2341181MF99000013", True),  # a village collective, which python-stdnum refuses
+        ("91110000600037341M", False),
+        ("N2341181MF99000014", False),
+        ("91110000600037341l", False),  # capital letters only
+        ("9111000060003734IL", False),  # no I in the alphabet
+        ("9111", False),
+        ("９1110000600037341L", False),
+    ],
 )
 def test_unified_social_credit_codes(code: str, valid: bool) -> None:
-    assert uscc_is_valid(code) is valid
+    assert credit_code_is_valid(code) is valid
+
+
+CODE_LIKE = st.text(alphabet=CREDIT_CODE_ALPHABET + "IOl", min_size=16, max_size=19)
+CODES = st.text(alphabet=CREDIT_CODE_ALPHABET, min_size=17, max_size=17).map(
+    lambda first: first + credit_code_check_character(first)
+)
+
+
+@given(st.lists(st.one_of(CODE_LIKE, CODES), min_size=1, max_size=20))
+def test_sql_equals_python_for_credit_codes(codes: list[str]) -> None:
+    with duckdb.connect() as con:
+        rows = con.execute(
+            f"SELECT {credit_code_sql('v')} FROM (SELECT unnest($v) AS v, unnest($n) AS n) ORDER BY n",
+            {"v": codes, "n": list(range(len(codes)))},
+        ).fetchall()
+    assert [valid for (valid,) in rows] == [credit_code_is_valid(code) for code in codes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from datetime import UTC, datetime
@@ -22,7 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="信用村数据管道：接收、校验、评级、发布。 Data pipeline of the credit-village programme.",
 )
-release_app = typer.Typer(no_args_is_help=True, help="已发布的数据版本。 Releases: list, show, diff, verify, rollback.")
+release_app = typer.Typer(
+    no_args_is_help=True, help="已发布的数据版本。 Releases: list, show, diff, gates, approve, verify, rollback."
+)
 app.add_typer(release_app, name="release")
 case_app = typer.Typer(
     no_args_is_help=True, help="异议、更正、修复、人工核定、退出。 Cases: objections, corrections, overrides …"
@@ -380,6 +383,25 @@ def grade(
 
 
 @app.command()
+def whatif(
+    policy: Annotated[Path, typer.Argument(help="试算的办法文件。 Candidate policy file.")],
+    period: PeriodOption,
+    out: Annotated[Path | None, typer.Option(help="另存为网页。 Write the report as a page, too.")] = None,
+    movers: Annotated[
+        Path | None, typer.Option(help="另存变动户清单（CSV，仅令牌）。 Write who moves as CSV; keyed tokens only.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """办法试算：谁升谁降、为什么、哪些名单增减；不发布。 What a candidate policy would change; nothing is published."""
+    from etl.cli.what_if import try_policy
+
+    month = parse_period(period)
+    return try_policy(
+        _checked(month), policy, month, out=out, movers=movers, now=_now(), console=console, as_json=as_json
+    )
+
+
+@app.command()
 def replay(
     release: Annotated[str, typer.Option("--release", help="发布编号。 Release id, see `release list`.")],
     as_json: JsonOption = False,
@@ -473,6 +495,32 @@ def release_diff(older: str, newer: str, as_json: JsonOption = False) -> None:
     from etl.cli import releases
 
     releases.show_difference(Settings.from_environment(), older, newer, console, as_json=as_json)
+
+
+@release_app.command("gates")
+def release_gates(
+    period: Annotated[str, typer.Argument(help="月份 YYYY-MM。 Month.")], as_json: JsonOption = False
+) -> int:
+    """某月发布前的门槛检查结果；被拦截时返回 1。 Gates of a graded month before its release; exit 1 if one holds it."""
+    from etl.cli import releases
+
+    return releases.show_gates(Settings.from_environment(), parse_period(period), console, as_json=as_json)
+
+
+@release_app.command("approve")
+def release_approve(
+    what: Annotated[
+        str, typer.Argument(help="月份或报告哈希。 Month whose release is held, or hash of a what-if report.")
+    ],
+    reason: Annotated[str, typer.Option(help="理由，写入台账。 Why; kept in the ledger.")],
+    by: Annotated[
+        str | None, typer.Option(help="批准人账号，默认当前用户。 Account; default: whoever runs this.")
+    ] = None,
+) -> None:
+    """批准一份报告：被拦截的发布，或试算过的办法。 Approve exactly one report: a held release, or a policy tried out."""
+    from etl.cli import releases
+
+    releases.approve(Settings.from_environment(), what, by or getpass.getuser(), reason, _now(), console)
 
 
 @release_app.command("verify")

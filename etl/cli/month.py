@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from etl import pipeline
 from etl.cli import tables
+from etl.cli.releases import gate_line
 from etl.ledger.records import Delivery
 from etl.period import Period
 from etl.registry import Source, Supplier
@@ -122,4 +123,5 @@ def _published(ws: Workspace, period: str, now: datetime) -> dict[str, Any]:
     manifest = pipeline.publish_period(ws.settings, period, now=now)
     if manifest is None:
         return {"what": "没有新内容 nothing new"}
-    return {"what": manifest.release_id, "rows_out": sum(file.rows for file in manifest.files if file.period == period)}
+    what = f"{manifest.release_id} · {gate_line(manifest.facts[manifest.period]['gates'])}"
+    return {"what": what, "rows_out": sum(file.rows for file in manifest.files if file.period == period)}

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from etl.cli import tables
+from etl.cli.releases import gate_line
 from etl.contract.model import load_contracts
 from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, WRONG_FIELD_COUNT_SAYS
 from etl.settings import Settings
@@ -163,10 +164,12 @@ def _print_movers(connection: sa.Connection, before: str, period: str, console: 
 
 
 def _print_places(connection: sa.Connection, settings: Settings, period: str, console: Console) -> None:
-    release = connection.execute(sa.text("SELECT release_id FROM ledger.releases WHERE status = 'current'")).scalar()
+    [current] = _rows(connection, "SELECT release_id, manifest FROM ledger.releases WHERE status = 'current'")
+    release, passed = current["release_id"], current["manifest"].get("gates", {})
     program = _program()
     lines = [
         f"发布 release       [bold]{release}[/]  （合成数据 synthetic data; 评定办法为示意 policy is illustrative）",
+        gate_line(passed),
         f"回执 receipts      {settings.outbox}/<bank>/<period>/*.receipt.html|xlsx|csv|json",
         f"Parquet            {settings.lake}/current/<table>/period=<P>/*.parquet",
         f"视图 views         {settings.lake}/catalog.duckdb.sql (DuckDB)",

@@ -23,6 +23,8 @@ _SAFE = 2.0**62
 _MONTHS = {"YEAR": 12, "MONTH": 1}
 _WEIGHTS = np.array([7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2])
 _CHECKS = np.array(list("10X98765432"))
+_CODE_WEIGHTS = np.array([pow(3, place, 31) for place in range(17)])
+_CODE_PLACES = np.array(["0123456789ABCDEFGHJKLMNPQRTUWXY".find(chr(code)) for code in range(128)])
 _MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
@@ -367,7 +369,19 @@ def _id_digest_is_valid(value: Value) -> Value:
     return Value("truth", is_form.fillna(False).to_numpy(dtype=bool), value.known)
 
 
+def _credit_code_is_valid(value: Value) -> Value:
+    """GB 32100-2015 by arithmetic over character places: the sum of place x 3^k and the check place is 0 modulo 31."""
+    if not len(value.data):
+        return Value("truth", np.zeros(0, dtype=bool), value.known)
+    letters = _characters(value, slice(0, 18)) + ord("0")
+    places = np.where(letters < len(_CODE_PLACES), _CODE_PLACES[letters % len(_CODE_PLACES)], -1)
+    rest = (places[:, :17] @ _CODE_WEIGHTS + places[:, 17]) % 31
+    long = value.data.str.len().fillna(0).to_numpy(dtype=np.int64) == 18
+    return Value("truth", long & (places >= 0).all(axis=1) & (rest == 0), value.known)
+
+
 _FUNCTIONS: Mapping[str, Callable[[Value], Value]] = {
+    "credit_code_is_valid": _credit_code_is_valid,
     "id_digest_is_valid": _id_digest_is_valid,
     "resident_id_is_valid": _resident_id_is_valid,
     "resident_id_birth_on": _resident_id_birth_on,

@@ -17,7 +17,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from etl.contract.context import DELIVERY_FACTS, LISTS, SCALARS, Context
-from etl.identifiers import id_digest_is_valid_sql, resident_id_sql
+from etl.identifiers import credit_code_sql, id_digest_is_valid_sql, resident_id_sql
 
 DIALECT = "duckdb"
 RAW = "__raw"
@@ -42,6 +42,7 @@ def _sex_sql(value: str) -> str:
 
 
 FUNCTIONS: Mapping[str, Callable[[str], str]] = {
+    "credit_code_is_valid": credit_code_sql,
     "id_digest_is_valid": id_digest_is_valid_sql,
     "resident_id_is_valid": resident_id_sql,
     "resident_id_birth_on": _birth_sql,

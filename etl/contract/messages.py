@@ -21,6 +21,10 @@ _SAYS: Mapping[str, tuple[str, str]] = {
         "{zh}不是有效的 18 位居民身份号码（位数、出生日期或校验码不符）",
         "{en} is not a valid 18-character resident number (length, birth date or check character)",
     ),
+    "credit_code": (
+        "{zh}不是有效的 18 位统一社会信用代码（位数、字符或校验码不符）",
+        "{en} is not a valid 18-character unified social credit code (length, characters or check character)",
+    ),
     "unique": ("{zh}在本次报送中重复", "{en} occurs more than once in this delivery"),
     "key": ("{table} 的主键应唯一且不为空", "the key of {table} must be unique and not null"),
     "reference": ("{columns} 应存在于 {target}", "{columns} must exist in {target}"),
@@ -42,6 +46,10 @@ _FIX: Mapping[str, tuple[str, str]] = {
     "resident_id": (
         "请与证件原件核对；勿用科学计数法、全角数字或 15 位旧号",
         "compare with the card; no scientific notation, full-width digits or old 15-digit numbers",
+    ),
+    "credit_code": (
+        "请与登记证照核对；代码中没有 I、O、Z、S、V，字母应大写",
+        "compare with the certificate; the code has no I, O, Z, S or V, and capital letters only",
     ),
     "unique": ("请只保留一行，或更正编号", "keep one row, or correct the number"),
     "key": ("请检查生成该表的 SQL", "check the SQL that computes the table"),

@@ -50,6 +50,7 @@ _FAMILY_OF: Mapping[str, Family] = {
     "max": "validity",
     "range": "validity",
     "resident_id": "validity",
+    "credit_code": "validity",
 }
 
 
@@ -118,7 +119,7 @@ class ColumnEntry(Strict):
     codes: str | None = None
     values: list[str] | None = None
     pattern: str | None = None
-    check: Literal["resident_id"] | None = None
+    check: Literal["resident_id", "credit_code"] | None = None
     when: str | None = None
     unique: bool = False
     token: Token | None = None
@@ -510,7 +511,7 @@ def _fact_rules(contract: Contract, column: Column) -> Iterator[Rule]:
             id=facts.rules.get(kind, f"{contract.table}.{name}.{kind}"),  # type: ignore[call-overload]
             family=texts.family or _FAMILY_OF.get(text_kind, "syntax"),
             action=texts.action or "reject_row",
-            kind="resident_id" if kind == "check" else kind,
+            kind=text_kind if kind == "check" else kind,
             columns=_columns_of(contract, f"columns.{name}", sql, first=name),
             sql=sql,
             says=texts.says or messages.says(text_kind, column.label, **bounds),
@@ -525,7 +526,7 @@ def _fact_rules(contract: Contract, column: Column) -> Iterator[Rule]:
 def _text_kind(kind: str, column: Column) -> str:
     if kind == "type":
         return f"type_{'decimal' if column.decimal else column.type.replace('bigint', 'integer')}"
-    return "resident_id" if kind == "check" else kind
+    return str(column.facts.check) if kind == "check" else kind
 
 
 def _facts_present(column: Column) -> dict[str, str | None]:
@@ -542,8 +543,8 @@ def _facts_present(column: Column) -> dict[str, str | None]:
     conditions |= _bounds(name, facts)
     if facts.pattern is not None:
         conditions["pattern"] = f"regexp_matches({name}, {language.text_sql(facts.pattern)})"
-    if facts.check == "resident_id":
-        valid = f"resident_id_is_valid({name})"
+    if facts.check is not None:
+        valid = f"{facts.check}_is_valid({name})"
         conditions["check"] = f"NOT ({facts.when}) OR {valid}" if facts.when else valid
     if facts.unique:
         conditions["unique"] = None

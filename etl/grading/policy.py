@@ -7,7 +7,7 @@ graded by half a rule.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -21,7 +21,6 @@ from etl.registry import Bilingual, PeriodField, Registry, Strict, overlay_file,
 from etl.vocabulary import ConfigurationError
 
 Grade = Literal["AAA", "AA", "A", "B", "C", "D"]
-Reason = Literal["no_consent", "absent", "incomplete", "opted_out", "manual_review"]
 COUNTY = "county"
 BASE = "base"  # the row of the points table that carries the base score
 REQUIRED = ("household", "village", "credit_line")
@@ -42,7 +41,9 @@ class Veto(Strict):
 
 
 class NotRated(Strict):
-    reason: Reason
+    """Why a subject has no grade; the contract of its grades lists the reasons there may be."""
+
+    reason: Identifier
     when: str
 
 
@@ -335,15 +336,38 @@ def load_policies(folders: Sequence[Path], period: Period, registry: Registry | 
     return policies
 
 
-def _in_force(path: Path, name: str, period: Period) -> dict[str, Version]:
-    """Scope -> the version in force there, the county's first; empty where none is and none has to be."""
+def with_candidate(policies: Policies, path: Path, registry: Registry) -> tuple[str, Policies]:
+    """The policy a candidate file is about, and the policies with that one in the place of the one in force.
+
+    Its newest versions count, though they begin later than the period. Raises ConfigurationError like `load_policies`.
+    """
+    name = str(read_yaml(path).get("policy"))
+    if name not in policies.in_force:
+        mend = f"write one of {', '.join(sorted(policies.in_force))}"
+        raise ConfigurationError(path, "policy", f"no policy {name!r} is in force in {policies.period}", mend)
+    newest = max(version.from_ for version in _versions(path, name))
+    scopes = _in_force(path, name, max(policies.period, newest))
+    tried = replace(policies, in_force={**policies.in_force, name: scopes}, files={**policies.files, name: path})
+    _check_towns(tried, registry)
+    check_feeds(tried, registry)
+    return name, tried
+
+
+def _versions(path: Path, name: str) -> list[Version]:
+    """All versions of a policy file."""
     given = read_yaml(path)
     kind = str(given.get("kind", "scorecard"))
     file: Any = parse_model(_KINDS.get(kind) or _SCORECARDS.get(name, _ScorecardFile), given, path)
     if file.policy != name:
         raise ConfigurationError(path, "policy", f"{file.policy!r} is not the file's name", f"write policy: {name}")
+    return list(file.versions)
+
+
+def _in_force(path: Path, name: str, period: Period) -> dict[str, Version]:
+    """Scope -> the version in force there, the county's first; empty where none is and none has to be."""
     scopes: dict[str, Version] = {}
-    for version in sorted(file.versions, key=lambda version: (version.scope != COUNTY, version.scope, version.from_)):
+    versions = _versions(path, name)
+    for version in sorted(versions, key=lambda version: (version.scope != COUNTY, version.scope, version.from_)):
         if version.holds_in(period):
             scopes[version.scope] = version
     if COUNTY not in scopes and (scopes or name in REQUIRED):

@@ -9,7 +9,6 @@ households need neither a second sort nor a join per indicator. An indicator tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import get_args
 
 import sqlglot
 from sqlglot import exp
@@ -20,7 +19,7 @@ from etl.grading.card import Card
 from etl.grading.indicators import Indicator
 from etl.grading.measures import Measured, measure, reads_features
 from etl.grading.peers import PEER_CODE, peers_within
-from etl.grading.policy import BASE, CutOff, Reason, ScorecardVersion
+from etl.grading.policy import BASE, CutOff, ScorecardVersion
 from etl.grading.words import DIALECT, POINTS, added, chosen, enum, number, text, word
 from etl.vocabulary import INPUT_STATES, ConfigurationError
 
@@ -30,7 +29,7 @@ SPECIAL_BANDS = {MISSING: "missing", NO_CONSENT: "no_consent", HELD: "held", LOW
 EVENTS_BAND = "events"
 FORMER = "former_{}_key"
 STATE_TYPE = enum(INPUT_STATES)
-REASON_TYPE = enum(get_args(Reason))
+INCOMPLETE = "incomplete"
 
 
 def scores_sql(card: Card) -> str:
@@ -181,12 +180,12 @@ def _measured_sql(card: Card, measured: Sequence[Measured]) -> str:
 
 
 def _fused_columns(card: Card, measured: Sequence[Measured]) -> list[str]:
-    version, former = card.version, FORMER.format(card.subject)
-    excluded = " ".join(f"WHEN {entry.when} THEN {word(entry.reason, REASON_TYPE)}" for entry in version.not_rated)
+    version, former, kind = card.version, FORMER.format(card.subject), _reason_type(card.version)
+    excluded = " ".join(f"WHEN {entry.when} THEN {word(entry.reason, kind)}" for entry in version.not_rated)
     columns = [
         card.key, former if former in card.columns else f"CAST(NULL AS VARCHAR) AS {former}", "town_code", "village_code",
         *(f"CAST({block}_input_state AS {STATE_TYPE}) AS {block}_input_state" for block in version.blocks),
-        f"{f'CASE {excluded} END' if excluded else f'CAST(NULL AS {REASON_TYPE})'} AS excluded",
+        f"{f'CASE {excluded} END' if excluded else f'CAST(NULL AS {kind})'} AS excluded",
         *(f"coalesce({veto.when}, FALSE) AS veto_{veto.id}" for veto in version.veto),
     ]  # fmt: skip
     for entry in measured:
@@ -292,7 +291,7 @@ def _summed(card: Card, source: str, measured: Sequence[Measured]) -> str:
     kept = ", ".join(dict.fromkeys(column for entry in measured for column in _kept_columns(entry)))
     points = added([f"{entry.indicator.id}_points" for entry in measured])
     score = f"{points} + {number(version.base)}" if version.base else points
-    incomplete = word("incomplete", REASON_TYPE)
+    incomplete = word(INCOMPLETE, _reason_type(version))
     caps = "".join(f", CASE WHEN veto_{veto.id} THEN {version.rank_of(veto.cap)} ELSE 1 END" for veto in version.veto)
     columns = ", ".join(
         (
@@ -328,6 +327,10 @@ def _worst_state(version: ScorecardVersion) -> str:
 
 def _block_sum(version: ScorecardVersion, block: str) -> str:
     return f"CAST({added([f'{one.id}_points' for one in version.ordered if one.block == block])} AS {POINTS})"
+
+
+def _reason_type(version: ScorecardVersion) -> str:
+    return enum({entry.reason for entry in version.not_rated} | {INCOMPLETE})
 
 
 def _word_types(version: ScorecardVersion) -> dict[str, str]:

@@ -26,6 +26,7 @@ from typing import Final
 
 from etl.findings import Arrival
 from etl.intake.bundles import Bundle, bundled
+from etl.intake.case_answer import ANSWERS
 from etl.intake.confirmation import CONFIRMS, Confirming
 from etl.intake.drops import Drops, Listed
 from etl.intake.drops import Zone as Place
@@ -295,23 +296,27 @@ def _is_badly_named(listed: Listed) -> bool:
 
 
 def _is_confirmation(zone: _Zone, listed: Listed) -> bool:
-    is_named = listed.name.endswith(CONFIRMS) and not _is_badly_named(listed)
+    is_named = listed.name.endswith((CONFIRMS, ANSWERS)) and not _is_badly_named(listed)
     return is_named and listed.is_regular and isinstance(zone.owner, Supplier)
 
 
 def _note_confirmation(
     zone: _Zone, listed: Listed, found: Scan, seen: Observation | None, now: datetime, patience: Patience
 ) -> None:
-    """A file that confirms warnings is no delivery; it settles like one. One that names no delivery need not."""
+    """A file that confirms warnings, or answers a question, is no delivery; it settles like one.
+
+    A confirmation that names no delivery need not.
+    """
     named = _NAMED_PERIOD.search(listed.name)
-    if named is None or patience.is_quiet(listed, seen, now):
+    period = f"{now:%Y-%m}" if listed.name.endswith(ANSWERS) else named and named[1]
+    if period is None or patience.is_quiet(listed, seen, now):
         confirming = Confirming(zone.owner.code, listed.address, listed.name, listed.size_bytes, listed.mtime_ns)
         found.confirmations.append(confirming)
         return
     place = (listed.address, listed.name, listed.size_bytes, listed.mtime_ns)
     found.waiting.append(NotTaken(zone.owner.code, listed.address, listed.name, "growing"))
     found.observations[listed.address] = _observed(seen, listed, now)
-    found.looks.append((Arrival(zone.owner.code, CONFIRMATIONS, named[1], *place), "growing"))
+    found.looks.append((Arrival(zone.owner.code, CONFIRMATIONS, period, *place), "growing"))
 
 
 def _recognise(zone: _Zone, listed: Listed) -> _Match | str:

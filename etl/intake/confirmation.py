@@ -66,7 +66,7 @@ def named_delivery(name: str) -> tuple[str, str] | None:
 
 def parse(content: bytes, encoding: str) -> tuple[list[Entry], list[Problem]]:
     """The lines of a confirmation, and what is wrong with them (at most MAX_PROBLEMS)."""
-    text = _decoded(content, encoding)
+    text = decoded(content, encoding)
     if text is None:
         return [], [_whole("文件编码无法识别", "the encoding is not known", "请另存为 UTF-8 的 CSV")]
     try:
@@ -82,7 +82,8 @@ def parse(content: bytes, encoding: str) -> tuple[list[Entry], list[Problem]]:
     return _entries(lines[1:])
 
 
-def _decoded(content: bytes, encoding: str) -> str | None:
+def decoded(content: bytes, encoding: str) -> str | None:
+    """The text in UTF-8 or the bank's encoding; None if it is in neither."""
     for name in ("utf-8-sig", encoding):
         try:
             text = content.decode(name)

@@ -162,8 +162,22 @@ def answer_notes(ledger: Ledger, case_id: str, step: Step, notes: Sequence[Note]
         added = upsert(CaseStepRow).values(row).on_conflict_do_nothing().returning(CaseStepRow.step_id)
         if session.scalar(added) is None:
             return False
-        session.add_all(CaseNoteRow(case_id=case_id, **vars(note)) for note in notes)
+        for note in notes:
+            session.execute(
+                upsert(CaseNoteRow)
+                .values(case_id=case_id, **vars(note))
+                .on_conflict_do_update(index_elements=["case_id", "loan_key"], set_=vars(note))
+            )
         return True
+
+
+def ask_notes(ledger: Ledger, case_id: str, step: Step, loan_keys: Sequence[str], *, now: datetime) -> None:
+    """The bank is asked about these notes; nothing is mistaken until it says so."""
+    row = {"case_id": case_id, **vars(step), "recorded_at": now}
+    notes = [{"case_id": case_id, "loan_key": key, "is_mistaken": False} for key in loan_keys]
+    with Session(ledger.engine) as session, session.begin():
+        session.execute(upsert(CaseStepRow).values(row).on_conflict_do_nothing())
+        session.execute(upsert(CaseNoteRow).on_conflict_do_nothing(), notes)
 
 
 def case_of(ledger: Ledger, case_id: str) -> Case:

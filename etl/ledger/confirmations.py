@@ -91,6 +91,12 @@ def refuse_file(
         _answer(session, confirmation_id, sha256, delivery_id, is_accepted=False, confirmed=0, now=now)
 
 
+def settle_file(ledger: Ledger, confirmation_id: str, *, sha256: str | None, is_accepted: bool, now: datetime) -> None:
+    """Answer a file that speaks of no delivery (a bank's answer to a question)."""
+    with Session(ledger.engine) as session, session.begin():
+        _answer(session, confirmation_id, sha256, None, is_accepted=is_accepted, confirmed=0, now=now)
+
+
 def accept_file(
     ledger: Ledger,
     confirmation_id: str,

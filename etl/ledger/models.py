@@ -27,9 +27,19 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from etl.vocabulary import BREACH_LABELS, CASE_KINDS, CASE_STEPS, CASE_VERDICTS, GRADE_STAGES, OUTCOMES, STEPS
+from etl.vocabulary import (
+    BREACH_LABELS,
+    CASE_KINDS,
+    CASE_STEPS,
+    CASE_VERDICTS,
+    GRADE_STAGES,
+    OUTCOMES,
+    STEPS,
+    VERDICTS,
+)
 
 ACCEPTED = ("accepted", "accepted_with_warnings")
+REPORT_KINDS = ("gates", "what_if")
 RELEASE_STATES = ("current", "superseded", "rolled_back")
 PERIOD_FORM = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
 NAMING = {
@@ -365,7 +375,7 @@ class CaseStepRow(Base):
 
 
 class CaseNoteRow(Base):
-    """What a bank answered about one of its notes."""
+    """One note a bank is asked about, and what it answered."""
 
     __tablename__ = "case_notes"
 
@@ -373,14 +383,16 @@ class CaseNoteRow(Base):
         ForeignKey("ledger.cases.case_id"), primary_key=True, comment="case asked about"
     )
     loan_key: Mapped[str] = mapped_column(primary_key=True, comment="token of the note")
-    is_mistaken: Mapped[bool] = mapped_column(comment="whether the bank says that it had delivered it wrongly")
+    is_mistaken: Mapped[bool] = mapped_column(
+        comment="whether the bank says that it had delivered it wrongly; false until it does"
+    )
     overdue_days: Mapped[int | None] = mapped_column(comment="days overdue as they should have been")
     five_class: Mapped[str | None] = mapped_column(comment="five-tier class as it should have been")
 
     __table_args__ = (
         CheckConstraint("is_mistaken OR (overdue_days IS NULL AND five_class IS NULL)", name="mended"),
         CheckConstraint("overdue_days >= 0", name="overdue_days"),
-        {"schema": "ledger", "comment": "what banks answered about single notes"},
+        {"schema": "ledger", "comment": "notes that banks are asked about, and what they answered"},
     )
 
 
@@ -525,6 +537,49 @@ class GradeStatementRow(Base):
         {
             "schema": "audit",
             "comment": "what releases said of each subject's grade in each month, and from when to when they said so",
+        },
+    )
+
+
+class ReportRow(Base):
+    """What gates or a what-if found, under the hash that an approval is bound to."""
+
+    __tablename__ = "reports"
+
+    report_hash: Mapped[str] = mapped_column(primary_key=True, comment="SHA-256 over content and inputs, hex")
+    kind: Mapped[str] = mapped_column(comment="gates: of a graded month before its release; what_if: of a policy")
+    period: Mapped[str] = mapped_column(comment="month the report is about")
+    verdict: Mapped[str] = mapped_column(comment="worst of its gates: pass, unjudged, warn or block")
+    inputs: Mapped[dict[str, Any]] = mapped_column(comment="what it rests on: fingerprints, policy bytes, code version")
+    content: Mapped[dict[str, Any]] = mapped_column(comment="the report itself; no household is named")
+    made_at: Mapped[datetime] = mapped_column(comment="when it was made first")
+
+    __table_args__ = (
+        CheckConstraint(f"period ~ '{PERIOD_FORM}'", name="period"),
+        CheckConstraint(one_of("kind", REPORT_KINDS), name="kind"),
+        CheckConstraint(one_of("verdict", VERDICTS), name="verdict"),
+        Index(None, "period", "kind"),
+        {"schema": "ledger", "comment": "reports of gates and what-ifs; the same content is one report"},
+    )
+
+
+class ApprovalRow(Base):
+    """One person's approval of exactly one report."""
+
+    __tablename__ = "approvals"
+
+    report_hash: Mapped[str] = mapped_column(
+        ForeignKey("ledger.reports.report_hash"), primary_key=True, comment="the report approved"
+    )
+    approved_by: Mapped[str] = mapped_column(primary_key=True, comment="account of the official who approved")
+    reason: Mapped[str] = mapped_column(comment="why")
+    approved_at: Mapped[datetime] = mapped_column(comment="when")
+
+    __table_args__ = (
+        CheckConstraint("trim(reason) <> ''", name="reason"),
+        {
+            "schema": "ledger",
+            "comment": "who approved which report, when and why; a report changed by one byte is another",
         },
     )
 

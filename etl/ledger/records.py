@@ -12,6 +12,7 @@ from etl.vocabulary import BREACH_LABELS, CreditVillageError, DataError
 
 __all__ = [
     "Alert",
+    "Approval",
     "Arrival",
     "Carried",
     "DailyLimits",
@@ -21,6 +22,7 @@ __all__ = [
     "LimitReachedError",
     "LockTimeoutError",
     "Release",
+    "Report",
     "Transition",
     "UnknownDeliveryError",
     "Waiting",
@@ -197,3 +199,25 @@ class Release:
     manifest: Mapping[str, Any]
     published_at: datetime
     code_version: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What gates or a what-if found; `kind` is gates or what_if, `verdict` one of VERDICTS."""
+
+    report_hash: str
+    kind: str
+    period: str
+    verdict: str
+    inputs: Mapping[str, Any]
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One person's approval of one report."""
+
+    report_hash: str
+    approved_by: str
+    reason: str
+    approved_at: datetime

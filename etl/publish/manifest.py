@@ -22,6 +22,7 @@ class Facts:
 
     `policy`: names, versions and status of the policies in force; `ruleset` and `key_version`: marks of the rules and
     of the token key; `inputs`: the deliveries in force; `completeness`: which inputs were carried forward or withheld;
+    `gates`: the report of the gates it passed, by its hash, and what was warned of or approved;
     `notes`: whatever else a reader should know (such as a notice period of 0 days).
     """
 
@@ -32,6 +33,7 @@ class Facts:
     completeness: Mapping[str, Any] = field(default_factory=dict)
     synthetic: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
+    gates: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +44,7 @@ class Facts:
             "completeness": dict(self.completeness),
             "synthetic": SYNTHETIC_MARK if self.synthetic else None,
             "notes": dict(self.notes),
+            "gates": dict(self.gates),
         }
 
 

@@ -29,7 +29,7 @@ from etl.contract.model import Column, Rule
 from etl.contract.predicates import active_rules, findings_select
 from etl.deliveries import Subject
 from etl.engine.duck import DuckEngine
-from etl.identifiers import resident_check_character
+from etl.identifiers import credit_code_check_character, resident_check_character
 from etl.intake.strings import frame
 
 Row = dict[str, str]
@@ -132,7 +132,10 @@ class _Maker:
         return {**row, **{name: self._own_number(name, number) for name in self._unique}}
 
     def _own_number(self, name: str, number: int) -> str:
-        pattern = self._subject.contract.columns[name].facts.pattern
+        facts = self._subject.contract.columns[name].facts
+        if facts.check == "credit_code":
+            return _credit_code(number)
+        pattern = facts.pattern
         readable = (form.format(n=number + 1) for form in _READABLE)
         fitting = next((text for text in readable if pattern is None or re.search(pattern, text)), None)
         return fitting or str(rstr.Rstr(random.Random(f"{name}{number}")).xeger(str(pattern)))
@@ -267,6 +270,8 @@ class _Maker:
         if column.is_validated:
             numbers = [self._resident(sequence) for sequence in (901, 902, 911, 930)]
             return numbers, (numbers[0][:-1] + ("0" if numbers[0][-1] != "0" else "1"), numbers[0][:15])
+        if column.facts.check == "credit_code":
+            return [_credit_code(number) for number in range(3)], ("91341181990000001X", "341181990000001")
         if column.facts.pattern is not None:
             drawn = [self._own_number(column.name, number) for number in range(3)]
             return drawn, ("!", f"{drawn[0]}!")
@@ -297,6 +302,12 @@ class _Maker:
             "id_prefixes": context.id_prefixes,
         }
         return itertools.chain.from_iterable(values[:_LONGEST_LIST] for name, values in lists.items() if name in named)
+
+
+def _credit_code(number: int) -> str:
+    """A plainly invented code of an individual business: no organisation number begins with 99."""
+    first = f"9234118199{number:07d}"
+    return first + credit_code_check_character(first)
 
 
 def _around(low: Decimal | None, high: Decimal | None) -> list[str]:

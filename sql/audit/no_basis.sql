@@ -1,5 +1,6 @@
 -- Delivered values without a legal ground (audit.no_basis): loan rows whose borrower gave no consent in force, income and
--- property values of households delivered this month whose head gave none. One row per delivered row and purpose.
+-- property values of households delivered this month whose head gave none, those of family farms and individual businesses
+-- whose owner gave none. One row per delivered row and purpose.
 WITH grounds AS (
     SELECT
         person_key,
@@ -49,6 +50,27 @@ property_rows AS (
         AND NOT coalesce(g.has_property, FALSE)
 ),
 
+business_rows AS (
+    SELECT
+        'businesses' AS dataset, a.supplier, a.business_key AS token,
+        'income' AS purpose, a._delivery AS delivery_id, a._member AS member, a._row AS row_no
+    FROM accepted_businesses AS a
+    LEFT JOIN grounds AS g ON g.person_key = a.in_charge_person_key
+    WHERE
+        a.business_kind IN ('family_farm', 'individual')
+        AND a.operating_income_yuan IS NOT NULL AND NOT coalesce(g.has_income, FALSE)
+    UNION ALL
+    SELECT
+        'businesses' AS dataset, a.supplier, a.business_key AS token,
+        'property' AS purpose, a._delivery AS delivery_id, a._member AS member, a._row AS row_no
+    FROM accepted_businesses AS a
+    LEFT JOIN grounds AS g ON g.person_key = a.in_charge_person_key
+    WHERE
+        a.business_kind IN ('family_farm', 'individual')
+        AND (a.business_assets_yuan IS NOT NULL OR a.business_debt_yuan IS NOT NULL)
+        AND NOT coalesce(g.has_property, FALSE)
+),
+
 listed AS (
     SELECT * FROM loan_rows
     UNION ALL
@@ -57,6 +79,8 @@ listed AS (
     SELECT * FROM income_rows
     UNION ALL
     SELECT * FROM property_rows
+    UNION ALL
+    SELECT * FROM business_rows
 )
 
 SELECT

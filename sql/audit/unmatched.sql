@@ -55,6 +55,40 @@ household_rows AS (
     WHERE NOT EXISTS (SELECT 1 FROM core_households AS h WHERE h.household_key = k.household_key)
 ),
 
+subject_rows AS (
+    SELECT DISTINCT
+        'businesses' AS dataset, r.supplier, 'business' AS subject_kind, r.business_key AS token,
+        'reported but never accepted: not graded' AS reason
+    FROM rejected_businesses AS r
+    WHERE
+        r.business_key IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM core_businesses AS b WHERE b.business_key = r.business_key)
+    UNION ALL
+    SELECT DISTINCT
+        'collectives' AS dataset, r.supplier, 'collective' AS subject_kind, r.collective_key AS token,
+        'reported but never accepted: not graded' AS reason
+    FROM rejected_collectives AS r
+    WHERE
+        r.collective_key IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM core_collectives AS c WHERE c.collective_key = r.collective_key)
+    UNION ALL
+    SELECT DISTINCT
+        'merchants' AS dataset, r.supplier, 'merchant' AS subject_kind, r.merchant_key AS token,
+        'reported but never accepted: not graded' AS reason
+    FROM rejected_merchants AS r
+    WHERE
+        r.merchant_key IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM core_merchants AS m WHERE m.merchant_key = r.merchant_key)
+),
+
+review_rows AS (
+    SELECT
+        'merchant_reviews' AS dataset, a.supplier, 'merchant' AS subject_kind, a.merchant_key AS token,
+        'application of a merchant that nobody reported' AS reason
+    FROM accepted_merchant_reviews AS a
+    WHERE NOT EXISTS (SELECT 1 FROM core_merchants AS m WHERE m.merchant_key = a.merchant_key)
+),
+
 listed AS (
     SELECT * FROM loan_rows
     UNION ALL
@@ -67,6 +101,10 @@ listed AS (
     SELECT * FROM consent_rows
     UNION ALL
     SELECT * FROM household_rows
+    UNION ALL
+    SELECT * FROM subject_rows
+    UNION ALL
+    SELECT * FROM review_rows
 )
 
 SELECT

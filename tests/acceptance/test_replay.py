@@ -28,8 +28,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 HOUSEHOLDS = 300
 FEB, MAR = "2024-02", "2024-03"
-FIRST, SECOND, REVISED = "2024-02-001", "2024-03-001", "2024-02-002"
+FIRST, OTHER_POLICY, SECOND, REVISED = "2024-02-001", "2024-02-002", "2024-03-001", "2024-02-003"
 LATER = NOW + timedelta(days=1)
+NO_GATES = {"block_below: 50": "block_below: 0", "from: 10}": "from: 100}", "from: 0.25}": "from: 99}"}
 ACCEPT_FEW = "{min: 10, warn_above: 400000}, max_rejected_share: 0.10"
 ACCEPT_NEARLY_ALL = "{min: 1}, max_rejected_share: 0.99"
 LAW = "PIPL 47: retention ended"
@@ -37,12 +38,16 @@ LAW = "PIPL 47: retention ended"
 
 @pytest.fixture(scope="module")
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
-    """Two months; then other rules and another policy, under which the first month is revised and examined again."""
+    """Two months taken in; then other rules and another policy, under which the second month is graded, and the first is
+    revised and examined again."""
     folder = tmp_path_factory.mktemp("replayed")
     with county_at(folder / "home", HOUSEHOLDS, config=three_towns(folder / "config")) as county:
         county.live(FEB)
-        county.live(MAR)
+        county.deliver(MAR)
+        county.take_in(MAR)
         change_everything(county, folder)
+        pipeline.grade_period(county.settings, MAR, now=NOW)
+        pipeline.publish_period(county.settings, MAR, now=NOW)
         revise(county)
         requalify(county.settings, "L121", bank="qinghe_rcb", period=FEB, now=LATER)
         pipeline.grade_period(county.settings, FEB, now=LATER)
@@ -51,10 +56,12 @@ def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
 
 
 def change_everything(county: County, folder: Path) -> None:
-    """Grades are twice as easy to get, a rule refuses nearly every note, a bank's file is laid out otherwise."""
+    """AAA is easier to get, a rule refuses many notes, a bank's file is named otherwise, no gate holds a release."""
     config = county.settings.config[0]
     edit(config / "policy" / "household.yml", "{grade: AAA, at_least: 80}", "{grade: AAA, at_least: 71}")
     edit(config / "banks" / "xinhe_vb.yml", "贷款台账", "新的文件名")
+    for bound, none in NO_GATES.items():
+        edit(config / "county.yml", bound, none)
     for bank in ("baiyun_rcb", "qinghe_rcb"):
         edit(config / "banks" / f"{bank}.yml", ACCEPT_FEW, ACCEPT_NEARLY_ALL)
     overlay = folder / "expectations"
@@ -91,15 +98,15 @@ def verdicts(report: Report) -> dict[tuple[str, str], str]:
 
 def test_the_county_was_eventful(eventful: County) -> None:
     """Otherwise the tests below would show little: rules, policy and revision did change what was released."""
-    assert [one.release_id for one in eventful.ledger.releases()] == [FIRST, SECOND, REVISED]
+    assert [one.release_id for one in eventful.ledger.releases()] == [FIRST, OTHER_POLICY, SECOND, REVISED]
     revision = [one for one in eventful.ledger.deliveries(FEB, "baiyun_rcb") if one.dataset == "loans"][-1]
     assert (revision.revision, revision.in_force) == (2, True)
     assert (revision.rows_rejected or 0) > (landed(eventful, "baiyun_rcb", FEB).rows_rejected or 0)
     requalified = [one for one in eventful.ledger.deliveries(FEB, "qinghe_rcb") if one.requalifies]
     assert [one.in_force for one in requalified] == [True]
-    first, march, second = (dict(one.contents)["core_household_grades"] for one in eventful.ledger.gradings())
-    assert first.split(":")[0] == second.split(":")[0]
-    assert len({first, march, second}) == 3
+    first, other, march, revised = (dict(one.contents)["core_household_grades"] for one in eventful.ledger.gradings())
+    assert first.split(":")[0] == revised.split(":")[0]
+    assert len({first, other, march, revised}) == 4
 
 
 def test_a_release_of_all_these_times_comes_out_as_it_was(eventful: County) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from decimal import Decimal
 
@@ -41,7 +42,7 @@ def test_every_delivery_ends_as_expected(county: County, period: str) -> None:
 def test_every_rule_family_was_planted(county: County) -> None:
     rules = {finding["rule"] for period in PERIODS for finding in county.truth(period)["findings"]}
     assert len(rules) >= 50
-    assert {rule[0] for rule in rules} == set("LFHMCDP")
+    assert {rule[0] for rule in rules} == set("LFHMCDPYJSR")
 
 
 @pytest.mark.parametrize("period", PERIODS)
@@ -130,6 +131,52 @@ def test_points_sum_to_the_score_and_name_their_evidence(county: County, period:
     )
     assert households > 1_500
     assert (wrong, bare) == (0, 0)
+
+
+@pytest.mark.parametrize("subject", ["business", "collective", "merchant"])
+def test_points_of_other_subjects_sum_to_their_score(county: County, subject: str) -> None:
+    [(rated, wrong)] = county.rows(
+        f"SELECT count(*), count(*) FILTER (WHERE g.score <> p.points) FROM core.core_{subject}_grades g "
+        f"JOIN (SELECT period, {subject}_key, sum(points) AS points FROM core.core_{subject}_points GROUP BY 1, 2) p "
+        f"USING (period, {subject}_key)"
+    )
+    assert (rated > 100, wrong) == (True, 0)
+
+
+def test_what_is_not_listed_again_stays_as_it_was(county: County) -> None:
+    """Collectives are listed in February only; March has every one of them, unchanged."""
+    names = "collective_key, village_code, collective_income_yuan, accounts_on, input_state"
+    february, march = (
+        county.rows(f"SELECT {names} FROM core.core_collectives WHERE period = :period ORDER BY 1", period=period)
+        for period in PERIODS
+    )
+    assert march == february and len(march) > 100
+    assert not [d for d in county.truth("2024-03")["deliveries"] if d["dataset"] == "collectives"]
+
+
+def test_only_reviewed_merchants_are_in_the_circle(county: County) -> None:
+    """Read the lists with another reader: who passed town check and city review, and who did not."""
+    passed = set()
+    for period in PERIODS:
+        rows = _accepted_rows(county, period, "merchant_reviews")
+        passed |= {row["商户编号"] for row in rows if (row["镇级结论"], row["市级结论"]) == ("通过", "通过")}
+    key = TokenKey.from_file(county.settings.token_key_path)
+    found = county.rows(
+        "SELECT merchant_key, is_in_circle, circle_state = 'passed' FROM mart.mart_merchant_circle WHERE period = '2024-03'"
+    )
+    tokens = {token(key, "merchant", number) for number in passed}
+    assert {merchant for merchant, _, is_passed in found if is_passed} <= tokens
+    assert 20 < sum(is_in for _, is_in, _ in found) < len(found)
+
+
+def _accepted_rows(county: County, period: str, dataset: str) -> list[dict[str, str]]:
+    """Rows of a list that no planted mistake refuses."""
+    truth, rules = county.truth(period), warning_rules(county)
+    [delivery] = [entry for entry in truth["deliveries"] if entry["dataset"] == dataset]
+    refused = {f["row"] for f in truth["findings"] if f["file"] == delivery["file"] and f["rule"] not in rules}
+    path = county.worlds / period / "drop/enterprises" / delivery["file"]
+    with path.open(encoding="utf-8", newline="") as lines:
+        return [row for number, row in enumerate(csv.DictReader(lines), start=1) if number not in refused]
 
 
 @pytest.mark.parametrize("period", PERIODS)

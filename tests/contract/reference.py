@@ -16,7 +16,7 @@ from typing import Any
 from sqlglot import exp
 
 from etl.contract.model import Column, Rule
-from etl.identifiers import resident_id_is_valid
+from etl.identifiers import credit_code_is_valid, resident_id_is_valid
 from tests.contract.delivery import REGISTRY, Sample
 
 _FACTORS = {"10k_yuan": 10_000, "fraction": 100}
@@ -63,6 +63,8 @@ def _typed(sample: Sample, column: Column, raw: str) -> Any:
         return {"true": True, "false": False}.get(str(code)) if column.type == "boolean" else code
     if column.type == "date":
         return _date(raw, sample.layout.dates)
+    if column.type == "boolean":
+        return {"1": True, "true": True, "0": False, "false": False}.get(raw)
     if column.type == "integer":
         return int(raw) if re.fullmatch("[+-]?[0-9]{1,9}", raw) else None
     if column.decimal:
@@ -188,6 +190,8 @@ class _Walk:
             return None
         if name == "resident_id_is_valid":
             return resident_id_is_valid(value)
+        if name == "credit_code_is_valid":
+            return credit_code_is_valid(value)
         if name == "resident_id_sex":
             return "male" if value[16:17] in "13579" and value[16:17] else "female"
         return _date(value[6:14], "%Y%m%d")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from etl.contract.suite import second_opinion
 from tests.contract import reference
-from tests.contract.delivery import ANOTHER, MALE, REGISTRY, SAMPLES, Sample, checked
-from tests.contract.test_rules import BROKEN, SOUND
+from tests.contract.delivery import ANOTHER, MALE, REGISTRY, Sample, checked
+from tests.contract.test_rules import BROKEN, SAMPLES, SOUND
 
 ODD = (
     "", " ", "-", "0", "1", "-1", "00", "+3", "1.5", "1.50", "0.00001", "2000000.01", "99999999", "9999999999.99",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.delivery import CONTRACTS, MALE, SAMPLES, checked
+from tests.contract import enterprises
+from tests.contract.delivery import CONTRACTS, MALE, checked
+from tests.contract.delivery import SAMPLES as DELIVERED
 
+SAMPLES = DELIVERED | enterprises.SAMPLES
 BAD_ID = "341181198001010017"  # last character should be 6
 OTHER_COUNTY = "360426199101010071"
 TWO_MILLION_AND_ONE_FEN = "2000000.01"
@@ -251,6 +254,7 @@ BROKEN = [
     ("item_2026", "N301", {"publication_until_on": "2027-01-11"}),
     ("item_2026", "N302", {"severity": "一般", "publication_until_on": "2025-01-11"}),
     ("item_2026", "N303", {"severity": "轻微", "publication_until_on": "2024-04-12"}),
+    *enterprises.BROKEN,
 ]
 
 # (layout, cells) that stand at the edge of a rule and break none
@@ -293,13 +297,15 @@ SOUND = [
     ("item_2026", {"publication_until_on": "2027-01-10"}),
     ("item_2026", {"severity": "一般", "publication_until_on": "2025-01-10"}),
     ("item_2026", {"severity": "轻微", "publication_until_on": "2024-04-11"}),
+    *enterprises.SOUND,
 ]
 UNIQUE = [
     ("pboc", "L140", "loan_no"), ("flow", "F140", "flow_no"), ("household", "H140", "household_no"),
     ("member", "M140", "member_no"), ("member", "M141", "id_no"), ("consent", "C140", "consent_no"),
     ("case", "D140", "case_no"), ("ballot", "B140", "ballot_no"), ("item", "N140", "event_no"),
+    *enterprises.UNIQUE,
 ]  # fmt: skip
-MACRO = {f"{letter}{number}" for letter in "LFHMCDBN" for number in (401, 402)}
+MACRO = {f"{letter}{number}" for letter in "LFHMCDBNYJSR" for number in (401, 402)}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -329,8 +335,8 @@ def test_every_row_of_a_repeated_number_is_named(name: str, rule: str, column: s
     assert found == [(1, rule), (2, rule), (3, rule)]
 
 
-def test_every_rule_of_the_six_deliveries_is_tried() -> None:
-    six = [one for one in CONTRACTS.values() if one.dataset and one.dataset != "control_totals"]
-    known = {rule.id for contract in six for rule in contract.row_rules}
+def test_every_rule_of_every_delivery_is_tried() -> None:
+    delivered = [one for one in CONTRACTS.values() if one.dataset and one.dataset != "control_totals"]
+    known = {rule.id for contract in delivered for rule in contract.row_rules}
     assert {rule.split()[0] for _, rule, _ in (*BROKEN, *UNIQUE)} == known
-    assert {rule.id for contract in six for rule in contract.macro_rules} == MACRO
+    assert {rule.id for contract in delivered for rule in contract.macro_rules} == MACRO

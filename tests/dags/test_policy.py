@@ -41,6 +41,7 @@ submissions        NullTimetable                           announce[month_ready]
 submissions        NullTimetable                           take_in[delivered] → announce
 village_life       CronPartitionTimetable                  announce[month_ready] → ·
 village_life       CronPartitionTimetable                  collect[delivered] → announce
+what_if            NullTimetable                           try_policy → ·
 """
 
 

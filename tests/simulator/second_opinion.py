@@ -28,13 +28,25 @@ DECIMAL = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,8})?", re.ASCII)
 INTEGER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 MONEY = {
     "balance_yuan", "balance_cny_yuan", "issued_amount_yuan", "amount_yuan", "annual_income_yuan", "total_assets_yuan",
-    "total_debt_yuan", "farmland_mu", "civility_score", "annual_rate_pct",
+    "total_debt_yuan", "farmland_mu", "civility_score", "annual_rate_pct", "operating_income_yuan", "business_assets_yuan",
+    "business_debt_yuan", "operated_land_mu", "collective_income_yuan", "dividend_yuan", "collective_assets_yuan",
+    "collective_debt_yuan",
 }  # fmt: skip
-WHOLE = {"overdue_days", "people_count"}
+WHOLE = {"overdue_days", "people_count", "worker_count", "led_household_count", "member_household_count"}
+YES_NO = {"is_report_filed", "is_listed_abnormal", "is_accounts_published", "is_audited"}
 CODED = {
     "five_class", "loan_status", "overdue_kind", "guarantee_code", "currency", "id_type", "flow_kind", "is_first_loan",
     "residence_status", "relation_code", "sex", "has_stable_income", "purpose", "decision", "dispute_type", "result",
-    "handled_level", "actor_tier", "referred_to", "agreement_kind", "performance", "unperformed_by",
+    "handled_level", "actor_tier", "referred_to", "agreement_kind", "performance", "unperformed_by", "business_kind",
+    "operating_status", "trade_code",
+}  # fmt: skip
+ITEMS = (
+    "licence", "product_safety", "fire_safety", "fair_employment", "site_order", "price_display", "true_measure",
+    "no_fakes", "complaints", "contracts", "coupons", "local_jobs", "local_produce", "public_welfare", "civility_lead",
+)  # fmt: skip
+SHARED_LISTS = {
+    "town_decision": "review_decision", "city_decision": "review_decision", "town_reason": "refusal_reason",
+    "city_reason": "refusal_reason", **{f"{item}_mark": "item_mark" for item in ITEMS},
 }  # fmt: skip
 
 
@@ -142,6 +154,16 @@ def read_log(book: Book, path: Path) -> File:
     return File(town, "mediation", path.name, path.name, layout, rows)
 
 
+def read_list(book: Book, path: Path) -> File:
+    """A list of businesses, collectives, merchants or applications."""
+    dataset = path.name.rpartition("_")[0]
+    layout = book.source("enterprises")["feeds"][dataset]["layouts"][0]
+    rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline="")))
+    assert rows[0] == list(layout["columns"])
+    heads = list(layout["columns"].values())
+    return File("enterprises", dataset, path.name, path.name, layout, [_cut(row, heads) for row in rows[1:]])
+
+
 def read_register(book: Book, folder: Path, dataset: str) -> File:
     """A register table in pull order: by change time and key."""
     feed = book.source("government")["feeds"][dataset]
@@ -163,6 +185,8 @@ def read_all(book: Book, out: Path, period: str) -> Iterator[File]:
     yield read_workbook(book, next((drop / "xinhe_vb").glob(f"*{period}*.xlsx")), layout, "xinhe_vb", "loans")
     for path in sorted((drop / "village_logs").glob(f"*{month}*")):
         yield read_log(book, path)
+    for path in sorted((drop / "enterprises").glob(f"*{month}*")):
+        yield read_list(book, path)
     for dataset in ("households", "members", "consents"):
         yield read_register(book, out / "government", dataset)
 
@@ -180,14 +204,16 @@ def typed(book: Book, file: File, row: Raw, name: str) -> Value:
     text = raw_cell(file, row, name)
     if text is None:
         return None
-    if name in CODED:
-        return book.codes[name]["codings"][file.layout["codes"]].get(text)
+    if name in CODED or name in SHARED_LISTS:
+        return book.codes[SHARED_LISTS.get(name, name)]["codings"][file.layout["codes"]].get(text)
     if name.endswith("_on"):
         return _date(text, file.layout["dates"])
     if name in MONEY:
         return _decimal(text, file.layout.get("units", {}).get(name, ""), name)
     if name in WHOLE:
         return int(text) if INTEGER.fullmatch(text) else None
+    if name in YES_NO:
+        return {"1": True, "0": False}.get(text)
     return text.replace("x", "X") if name.endswith("id_no") or name == "id_no" else text
 
 
@@ -216,6 +242,17 @@ def identity_is_valid(text: str | None) -> bool | None:
     weights = [2**place % 11 for place in range(17, 0, -1)]
     rest = sum(int(digit) * weight for digit, weight in zip(text[:17], weights, strict=True)) % 11
     return "10X98765432"[rest] == text[17]
+
+
+def code_is_valid(text: str | None) -> bool | None:
+    """GB 32100-2015, written out again: the 18 places times 1, 3, 9, 27, … sum to a multiple of 31."""
+    if text is None:
+        return None
+    places = ["0123456789ABCDEFGHJKLMNPQRTUWXY".find(letter) for letter in text]
+    if len(places) != 18 or min(places) < 0:
+        return False
+    weights = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28, 1)
+    return sum(place * weight for place, weight in zip(places, weights, strict=True)) % 31 == 0
 
 
 # ---- three-valued logic ----------------------------------------------------------------------------------------------
@@ -279,6 +316,14 @@ TYPES = {
     "consents": dict(C001="granted_on", C002="expires_on", C003="withdrawn_on"),
     "mediation": dict(D001="registered_on", D002="accepted_on", D003="closed_on", D004="amount_yuan", D005="agreement_on",
                       D006="people_count", D007="due_on", D008="judicially_confirmed_on"),
+    "businesses": dict(Y001="founded_on", Y002="closed_on", Y003="operating_income_yuan", Y004="business_assets_yuan",
+                       Y005="business_debt_yuan", Y006="worker_count", Y007="operated_land_mu", Y008="led_household_count",
+                       Y009="is_report_filed", Y010="is_listed_abnormal", Y011="reported_on"),
+    "collectives": dict(J001="established_on", J002="accounts_on", J003="member_household_count",
+                        J004="collective_income_yuan", J005="dividend_yuan", J006="collective_assets_yuan",
+                        J007="collective_debt_yuan", J008="is_accounts_published", J009="is_audited"),
+    "merchants": dict(S001="joined_on", S002="left_on"),
+    "merchant_reviews": dict(R001="applied_on", R002="town_checked_on", R003="city_reviewed_on"),
 }  # fmt: skip
 REQUIRED = {
     "loans": dict(L101="loan_no", L102="borrower_id_no", L103="as_of_on", L104="issued_on", L105="matures_on",
@@ -291,6 +336,13 @@ REQUIRED = {
     "consents": dict(C101="consent_no", C102="subject_id_no", C103="recipient", C104="purpose", C105="granted_on",
                      C106="decision"),
     "mediation": dict(D101="case_no", D102="village_code", D103="dispute_type", D104="registered_on", D105="result"),
+    "businesses": dict(Y101="credit_code", Y102="business_kind", Y103="village_code", Y104="in_charge_id_no",
+                       Y105="founded_on", Y106="operating_status", Y107="reported_on"),
+    "collectives": dict(J101="collective_code", J102="collective_name", J103="village_code", J104="in_charge_id_no",
+                        J105="established_on", J106="operating_status", J107="accounts_on"),
+    "merchants": dict(S101="merchant_no", S102="credit_code", S103="trade_code", S104="village_code", S105="owner_id_no",
+                      S106="operating_status"),
+    "merchant_reviews": dict(R101="application_no", R102="merchant_no", R103="applied_on"),
 }  # fmt: skip
 CODES = {
     "loans": dict(L110="five_class", L111="loan_status", L112="guarantee_code", L113="currency", L114="id_type",
@@ -301,10 +353,17 @@ CODES = {
     "consents": dict(C110="purpose", C111="decision"),
     "mediation": dict(D110="dispute_type", D111="result", D112="handled_level", D114="performance", D115="actor_tier",
                       D116="agreement_kind", D117="referred_to", D118="unperformed_by"),
+    "businesses": dict(Y110="business_kind", Y111="operating_status"),
+    "collectives": dict(J110="operating_status"),
+    "merchants": dict(S110="trade_code", S111="operating_status"),
+    "merchant_reviews": dict(R110="town_decision", R111="city_decision", R112="town_reason", R113="city_reason",
+                             **{f"R{120 + place}": f"{item}_mark" for place, item in enumerate(ITEMS)}),
 }  # fmt: skip
 UNIQUE = {
     "loans": dict(L140="loan_no"), "loan_flows": dict(F140="flow_no"), "households": dict(H140="household_no"),
     "members": dict(M140="member_no", M141="id_no"), "consents": dict(C140="consent_no"), "mediation": dict(D140="case_no"),
+    "businesses": dict(Y140="credit_code"), "collectives": dict(J140="collective_code", J141="village_code"),
+    "merchants": dict(S140="merchant_no"), "merchant_reviews": dict(R140="application_no"),
 }  # fmt: skip
 TERMINAL = ("repaid", "written_off", "transferred")
 
@@ -420,9 +479,87 @@ def mediation(
     }  # fmt: skip
 
 
+def businesses(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
+    code, village, status, assets = (
+        raw("credit_code"),
+        raw("village_code"),
+        v("operating_status"),
+        v("business_assets_yuan"),
+    )
+    raw_closed, closed, kind = raw("closed_on") is not None, v("closed_on"), v("business_kind")
+    prefix = {"cooperative": "93", "individual": "92", "enterprise": "91"}.get(kind)
+    return {
+        "Y112": None if village is None else village in book.villages, "Y131": code_is_valid(code),
+        "Y132": identity_is_valid(v("in_charge_id_no")), "Y120": ge(v("operating_income_yuan"), 0), "Y121": ge(assets, 0),
+        "Y122": ge(v("business_debt_yuan"), 0), "Y123": ge(v("worker_count"), 0),
+        "Y124": within(v("operated_land_mu"), 0, 100_000), "Y125": ge(v("led_household_count"), 0),
+        "Y201": le(v("founded_on"), end), "Y202": either(ne(status, "closed"), raw_closed),
+        "Y203": ge(closed, v("founded_on")),
+        "Y204": either(None if raw_closed and closed is None else not raw_closed, eq(status, "closed")),
+        "Y205": le(v("reported_on"), end), "Y206": None if code is None or prefix is None else code.startswith(prefix),
+        "Y301": le(v("operating_income_yuan"), 50_000_000),
+        "Y302": le(v("business_debt_yuan"), 3 * assets) if assets is not None and assets > 0 else None,
+    }  # fmt: skip
+
+
+def collectives(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
+    code, village, assets = raw("collective_code"), raw("village_code"), v("collective_assets_yuan")
+    return {
+        "J112": None if village is None else village in book.villages, "J131": code_is_valid(code),
+        "J132": identity_is_valid(v("in_charge_id_no")), "J120": ge(v("member_household_count"), 0),
+        "J121": ge(v("collective_income_yuan"), 0), "J122": ge(v("dividend_yuan"), 0), "J123": ge(assets, 0),
+        "J124": ge(v("collective_debt_yuan"), 0), "J201": le(v("established_on"), end), "J202": le(v("accounts_on"), end),
+        "J203": None if code is None else code.startswith("N2"), "J204": le(v("dividend_yuan"), v("collective_income_yuan")),
+        "J301": le(v("collective_debt_yuan"), assets) if assets is not None and assets > 0 else None,
+    }  # fmt: skip
+
+
+def merchants(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
+    no, village, joined, left = raw("merchant_no"), raw("village_code"), v("joined_on"), v("left_on")
+    unknown = raw("left_on") is not None and left is None
+    return {
+        "S112": None if village is None else village in book.villages, "S131": code_is_valid(raw("credit_code")),
+        "S130": None if no is None else re.fullmatch(r"[0-9A-Za-z-]{6,40}", no) is not None,
+        "S132": identity_is_valid(v("owner_id_no")), "S201": ge(left, joined),
+        "S202": either(None if unknown else left is None, raw("joined_on") is not None),
+        "S203": le(joined, end), "S204": le(left, end),
+    }  # fmt: skip
+
+
+def merchant_reviews(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
+    def given(name: str) -> bool | None:
+        """Whether there is a value; unknown where a cell was delivered that nobody can read."""
+        return None if raw(name) is not None and v(name) is None else raw(name) is not None
+
+    def together(decision: str, day: str) -> bool | None:
+        return compare(given(decision), lambda one, other: one == other, given(day))
+
+    town, city, checked, reviewed = v("town_decision"), v("city_decision"), v("town_checked_on"), v("city_reviewed_on")
+    untouched = None if given("city_decision") is None else not given("city_decision")
+    town_passed = False if raw("town_decision") is None else eq(town, "passed")
+    marked = [given(f"{item}_mark") for item in ITEMS]
+    all_marked = False if False in marked else None if None in marked else True
+    return {
+        "R201": le(v("applied_on"), end), "R202": ge(checked, v("applied_on")),
+        "R203": together("town_decision", "town_checked_on"), "R204": ge(reviewed, checked),
+        "R205": together("city_decision", "city_reviewed_on"), "R206": either(untouched, town_passed),
+        "R207": either(ne(town, "refused"), given("town_reason")), "R208": either(ne(city, "refused"), given("city_reason")),
+        "R209": le(checked, end), "R210": le(reviewed, end), "R301": either(ne(city, "passed"), all_marked),
+    }  # fmt: skip
+
+
 CROSS = {
     "loans": loans, "loan_flows": loan_flows, "households": households, "members": members, "consents": consents,
-    "mediation": mediation,
+    "mediation": mediation, "businesses": businesses, "collectives": collectives, "merchants": merchants,
+    "merchant_reviews": merchant_reviews,
 }  # fmt: skip
 
 

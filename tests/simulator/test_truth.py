@@ -15,6 +15,13 @@ from tests.simulator.conftest import Month
 from tests.simulator.second_opinion import CODES, REQUIRED, TYPES, UNIQUE, Book, File, findings, typed
 
 WARNINGS = {"L212", "L301", "L302", "L303", "F301", "H301", "H302", "M301", "C301", "D206", "D301"}
+WARNINGS |= {"Y301", "Y302", "J301", "R301"}
+BIG_SUPPLIERS = {
+    "qinghe_rcb",
+    "baiyun_rcb",
+    "xinhe_vb",
+    "government",
+}  # others send short lists, of which mistakes are a larger share
 
 
 @pytest.fixture(params=["february", "march"])
@@ -46,13 +53,13 @@ def test_every_file_holds_exactly_the_findings_of_truth(month: Month, book: Book
 def test_refused_rows_stay_within_what_a_delivery_may_lose(month: Month) -> None:
     for entry in month.truth["deliveries"]:
         share = entry["rows_rejected"] / max(entry["rows_read"], 1)
-        assert share < (0.30 if entry["dataset"] == "mediation" else 0.10), entry["file"]
+        assert share < (0.30 if entry["supplier"] not in BIG_SUPPLIERS else 0.10), entry["file"]
 
 
 def test_two_months_plant_every_rule_a_row_can_break(february: Month, march: Month) -> None:
     planted = {entry["rule"] for month in (february, march) for entry in month.truth["findings"]}
     known = {rule for group in (TYPES, REQUIRED, CODES, UNIQUE) for rules in group.values() for rule in rules}
-    known |= set(re.findall(r'"([LFHMCD]\d{3})":', inspect.getsource(second_opinion)))
+    known |= set(re.findall(r'"([LFHMCDYJSR]\d{3})":', inspect.getsource(second_opinion)))
     assert planted == known | {"P101", "P201"}
 
 

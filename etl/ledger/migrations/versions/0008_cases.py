@@ -102,7 +102,7 @@ def _notes() -> None:
         "case_notes",
         _column("case_id", TEXT, "case asked about"),
         _column("loan_key", TEXT, "token of the note"),
-        _column("is_mistaken", BOOLEAN, "whether the bank says that it had delivered it wrongly"),
+        _column("is_mistaken", BOOLEAN, "whether the bank says that it had delivered it wrongly; false until it does"),
         _column("overdue_days", sa.BigInteger(), "days overdue as they should have been", nullable=True),
         _column("five_class", TEXT, "five-tier class as it should have been", nullable=True),
         sa.PrimaryKeyConstraint("case_id", "loan_key", name=op.f("pk_case_notes")),
@@ -112,7 +112,7 @@ def _notes() -> None:
         ),
         sa.CheckConstraint("overdue_days >= 0", name=op.f("ck_case_notes_overdue_days")),
         schema="ledger",
-        comment="what banks answered about single notes",
+        comment="notes that banks are asked about, and what they answered",
     )
 
 
