@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl.grading import load_policies
+from etl.period import Period
 from tests.grading.county import County, Frames, graded_month, random_county
-from tests.sql.month import Month
+from tests.sql.month import ROOT, Month
 
 FRAMES = ("households", "members", "consents", "loans", "mediation")
 ORDER = ("AAA", "AA", "A", "B", "C", "D")
@@ -175,3 +180,38 @@ def test_worse_input_never_grades_better(seed: int) -> None:
                 lowered[name].add(indicator)
     assert raised == []
     assert {name: found >= LOWERED[name] for name, found in lowered.items()} == dict.fromkeys(WORSE, True), lowered
+
+
+@settings(max_examples=2, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_points_sum_to_the_score(seed: int) -> None:
+    """And only who is rated has points."""
+    month = graded_month("2024-02", random_county(seed, 200))
+    grades, points = grades_of(month), points_of(month)
+    month.close()
+    rated = {key: found[0] for key, found in grades.items() if found[3] is None}
+    assert {key: sum(gained.values()) for key, gained in points.items()} == rated
+
+
+def test_an_old_month_under_old_rules_never_changes(tmp_path: Path) -> None:
+    """A version that begins in March grades March otherwise, and February as it was graded before it was written."""
+    document = yaml.safe_load((ROOT / "config/policy/household.yml").read_text(encoding="utf-8"))
+    old = document["versions"][-1]
+    new = copy.deepcopy(old) | {"version": "2024.2", "from": "2024-03"}
+    for indicator in new["indicators"]:
+        if indicator["id"] == "farmland_mu":
+            indicator["bands"] = [{"at_least": 5, "points": indicator["max"]}, {"else": 0}]
+    (tmp_path / "policy").mkdir()
+    text = yaml.safe_dump(document | {"versions": [old, new]}, allow_unicode=True)
+    (tmp_path / "policy/household.yml").write_text(text, encoding="utf-8")
+    county = random_county(9, 150)
+
+    def graded(period: str, folders: list[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+        month = graded_month(period, county, load_policies(folders, Period.parse(period)))
+        found = grades_of(month), points_of(month)
+        month.close()
+        return found
+
+    shipped = [ROOT / "config"]
+    assert graded("2024-02", [tmp_path, *shipped]) == graded("2024-02", shipped)
+    assert graded("2024-03", [tmp_path, *shipped]) != graded("2024-03", shipped)
