@@ -43,6 +43,13 @@ mediation_parties AS (
     SELECT helper_key AS person_key FROM rejected_mediation
 ),
 
+doubtful_people AS (
+    -- what they agreed to or took back may not have arrived
+    SELECT person_key FROM core_consents WHERE input_state <> 'complete'
+    UNION
+    SELECT person_key FROM rejected_consents
+),
+
 marks AS (
     SELECT m.household_key, 2 AS bank, 0 AS capacity, 0 AS civility
     FROM unseen_borrowers AS b
@@ -57,6 +64,10 @@ marks AS (
     SELECT m.household_key, 0 AS bank, 0 AS capacity, 1 AS civility
     FROM mediation_parties AS p
     INNER JOIN core_members AS m ON m.person_key = p.person_key
+    UNION ALL
+    SELECT m.household_key, 1 AS bank, 1 AS capacity, 0 AS civility
+    FROM doubtful_people AS d
+    INNER JOIN core_members AS m ON m.person_key = d.person_key
 )
 
 SELECT

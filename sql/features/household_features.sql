@@ -35,12 +35,12 @@ SELECT
     coalesce(d.confirmed_unperformed_count, 0) AS confirmed_unperformed_count,
     CASE
         WHEN i.bank_mark = 2 THEN 'withheld'
-        WHEN l.has_carried_note OR m.has_carried_member THEN 'carried_forward'
+        WHEN l.has_carried_note OR m.has_carried_member OR i.bank_mark = 1 THEN 'carried_forward'
         ELSE 'complete'
     END AS bank_input_state,
     CASE
         WHEN i.capacity_mark = 2 THEN 'withheld'
-        WHEN h.input_state <> 'complete' OR m.has_carried_member THEN 'carried_forward'
+        WHEN h.input_state <> 'complete' OR m.has_carried_member OR i.capacity_mark = 1 THEN 'carried_forward'
         ELSE 'complete'
     END AS capacity_input_state,
     CASE

@@ -50,7 +50,7 @@ def test_warehouse_lake_and_iceberg_hold_the_same_to_the_fen(county: County) -> 
         expected = in_warehouse(county, ws, table)
         assert in_lake(county, ws, table) == expected, table
         assert in_iceberg(catalog.load_table(f"curated.{table}").scan().to_arrow(), ws, table) == expected, table
-        if table not in ("core_merchants",):
+        if table != "core_cases":  # nobody objected to anything
             assert expected[0] > 0, table
 
 

@@ -60,7 +60,7 @@ SPOILT: dict[str, tuple[Spoil, str, str]] = {
         lambda c: edit(
             c / "banks/xinhe_vb.yml", "provides: [issued_amount, overdue_days, overdue_flag]", "provides: []"
         ),
-        "policy/household.yml",
+        "policy/business.yml",  # policies are checked in the order of their names
         "xinhe_vb does not provide overdue",
     ),
     "a dataset without contract": (

@@ -12,7 +12,8 @@ _FOREIGN = {"dist", "build", "results", "node_modules"}
 
 def _own_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        hidden_state = path.name.startswith(".") and path.is_dir() and path.name != ".ci"
+        is_folder = path.is_dir() or path.name == ".git"  # a file in a worktree
+        hidden_state = path.name.startswith(".") and is_folder and path.name != ".ci"
         if hidden_state or path.name in _FOREIGN or path.name.startswith("__pycache__") or path.is_symlink():
             continue
         if path.is_dir():

@@ -31,7 +31,7 @@ class County:
     mediation: pd.DataFrame
     rejected: Frames = field(default_factory=dict)
     keys: Frames = field(default_factory=dict)
-    late: frozenset[str] = frozenset()
+    late: frozenset[str] = frozenset()  # banks, or datasets of the government
 
 
 def random_county(seed: int, households: int, period_end: date = date(2024, 2, 29)) -> County:
@@ -171,17 +171,26 @@ def graded_month(
 
 
 def _relations(county: County) -> Frames:
-    expected = [("government", dataset, "in_force") for dataset in ("households", "members", "consents")]
-    expected += [(bank, "loans", "carried_forward" if bank in county.late else "in_force") for bank in BANKS]
+    suppliers = [("government", dataset, dataset) for dataset in ("households", "members", "consents")]
+    suppliers += [(bank, "loans", bank) for bank in BANKS]
+    expected = [
+        (supplier, dataset, "carried_forward" if who in county.late else "in_force")
+        for supplier, dataset, who in suppliers
+    ]
     return {
         "accepted_places": places(),
         "expected_inputs": pd.DataFrame(expected, columns=["supplier", "dataset", "state"]),
-        "accepted_households": county.households, "accepted_members": county.members,
-        "accepted_consents": county.consents, "accepted_mediation": county.mediation,
+        "accepted_households": _unless_late(county, "households"), "accepted_members": _unless_late(county, "members"),
+        "accepted_consents": _unless_late(county, "consents"), "accepted_mediation": county.mediation,
         "accepted_loans": county.loans[~county.loans["supplier"].isin(county.late)],
         **{f"keys_{name}": keys for name, keys in (county.keys or key_lists(county)).items()},
         **{f"rejected_{name}": frame for name, frame in county.rejected.items()},
     }  # fmt: skip
+
+
+def _unless_late(county: County, dataset: str) -> pd.DataFrame:
+    rows: pd.DataFrame = getattr(county, dataset)
+    return rows.iloc[:0] if dataset in county.late else rows
 
 
 def key_lists(county: County) -> Frames:

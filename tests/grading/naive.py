@@ -36,15 +36,20 @@ class Tables:
         return self.rows.get(table, [])
 
 
+def read_policy() -> dict[str, Any]:
+    """The version of the shipped household policy that is in force."""
+    document = yaml.safe_load((ROOT / Path("config/policy/household.yml")).read_text(encoding="utf-8"))
+    return dict(document["versions"][-1])
+
+
 def read_tables(month: Month) -> Tables:
     names = (
         "core_households", "core_members", "core_consents", "core_loans", "core_mediation_cases", "core_mediation_parties",
         "history_core_loans", "history_core_mediation_cases", "history_core_mediation_parties", "previous_core_loans",
-        "previous_core_household_points", "previous_core_household_grades", "rejected_loans", "rejected_members",
+        "previous_core_household_points", "previous_core_household_grades", "rejected_loans", "rejected_members", "rejected_consents",
         "rejected_mediation", "accepted_loans",
     )  # fmt: skip
-    policy = yaml.safe_load((ROOT / Path("config/policy/household.yml")).read_text(encoding="utf-8"))["versions"][-1]
-    return Tables(policy, month.period.end, {name: table(month, name).to_pylist() for name in names})
+    return Tables(read_policy(), month.period.end, {name: table(month, name).to_pylist() for name in names})
 
 
 def grade(tables: Tables) -> dict[str, dict[str, Any]]:
@@ -167,6 +172,9 @@ class _Facts:
         for row in self.tables.of("rejected_members"):
             if row["household_key"] and row["member_key"] not in present:
                 marks[row["household_key"]] |= {"bank:withheld", "capacity:withheld"}
+        for row in (*self.tables.of("rejected_consents"), *self.tables.of("core_consents")):
+            if row.get("input_state") != "complete" and row["person_key"] in self.home:
+                marks[self.home[row["person_key"]]] |= {"bank:carried_forward", "capacity:carried_forward"}
         for row in self.tables.of("rejected_mediation"):
             for role in ("applicant_key", "respondent_key", "helper_key"):
                 if row[role] in self.home:
@@ -266,7 +274,14 @@ def _open(county: _Facts, row: dict[str, Any]) -> Rows:
     return [note for note in county.notes[row["household_key"]] if note["note_state"] in ("active", "ended_unknown")]
 
 
+def _has_loss(county: _Facts, row: dict[str, Any]) -> bool:
+    notes = county.notes[row["household_key"]] + county.past[row["household_key"]]
+    return any(note["note_state"] == "written_off" for note in notes)
+
+
 def _arrears_share(county: _Facts, row: dict[str, Any]) -> tuple[Any, str]:
+    if _has_loss(county, row):
+        return 100, "present"
     notes = _open(county, row)
     if not notes:
         return None, _agreed(county, row)
@@ -290,6 +305,8 @@ def _debt(county: _Facts, row: dict[str, Any]) -> tuple[Any, str]:
     income = row["annual_income_yuan"]
     if income is None:
         return None, "missing"
+    if _has_loss(county, row):
+        return 9999, "present"
     balance = sum((note["balance_yuan"] for note in _open(county, row)), Decimal(0))
     if income == 0:
         return (9999 if balance else 0), "present"

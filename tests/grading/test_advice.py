@@ -80,6 +80,7 @@ def _pay_on_time(facts: Facts, tables: naive.Tables, key: str, bound: Decimal) -
     for note in (*facts.notes[key], *facts.past[key]):
         if facts.arrears(note) > bound:
             note["overdue_days"], note["is_overdue"] = int(bound), bound > 0
+            note["note_state"] = "repaid" if note["note_state"] == "written_off" else note["note_state"]
 
 
 def _repay_arrears(facts: Facts, tables: naive.Tables, key: str, bound: Decimal) -> None:

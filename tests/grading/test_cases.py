@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,35 +13,50 @@ import yaml
 
 from tests.sql.month import ROOT, Month
 
-PERIOD, VILLAGE, TOWN = "2024-03", "341181103201", "341181103000"
+VILLAGE, TOWN = "341181103201", "341181103000"
 CASES: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parent / "cases/household_2024.yml").read_text(encoding="utf-8")
 )
+POLICY: dict[str, Any] = yaml.safe_load((ROOT / "config/policy/household.yml").read_text(encoding="utf-8"))["versions"][
+    -1
+]
 PURPOSES = ("grading", "bank_data", "income", "property")
 PEERS = 400
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def month() -> Iterator[Month]:
-    """All cases in one month, among peers who fix the medians."""
-    graded = Month(PERIOD)
+def months() -> Iterator[dict[str, Month]]:
+    """Period -> all its cases in one month, among peers who fix the medians."""
+    graded = {period: _graded(period) for period in sorted({case["month"] for case in CASES})}
+    yield graded
+    for month in graded.values():
+        month.close()
+
+
+def _graded(period: str) -> Month:
+    month = Month(period)
     relations: dict[str, Rows] = {
         "core_places": [{"place_code": VILLAGE, "place_level": "village", "parent_code": TOWN, "valid_from_on": "2023-06-30"}],
         "core_households": [_peer(number) for number in range(PEERS)],
         "core_members": [], "core_consents": [], "core_loans": [], "core_mediation_cases": [], "core_mediation_parties": [],
     }  # fmt: skip
     for number, case in enumerate(CASES):
-        for relation, rows in _relations(f"case{number:03d}", case).items():
-            relations[relation] += rows
-    graded.given(relations)
-    graded.grade()
-    yield graded
-    graded.close()
+        if case["month"] == period:
+            for relation, rows in _relations(f"case{number:03d}", case).items():
+                relations[relation] += rows
+    month.given(
+        {
+            name: [row | {"period": period} if "period" in row else row for row in rows]
+            for name, rows in relations.items()
+        }
+    )
+    month.grade()
+    return month
 
 
 def _peer(number: int) -> dict[str, Any]:
-    return {"period": PERIOD, "household_key": f"peer{number:03d}", "head_person_key": f"peer{number:03d}", "town_code": TOWN,
+    return {"period": "2024-03", "household_key": f"peer{number:03d}", "head_person_key": f"peer{number:03d}", "town_code": TOWN,
             "village_code": VILLAGE, "annual_income_yuan": 80_000, "total_assets_yuan": 400_000, "input_state": "complete"}  # fmt: skip
 
 
@@ -92,47 +108,67 @@ def _note(key: str, number: int, note: dict[str, Any]) -> dict[str, Any]:
 def _mediation(key: str, case: dict[str, Any]) -> dict[str, Rows]:
     cases, parties = [], []
     for number in range(case.get("helped", 0)):
-        cases.append({"period": PERIOD, "case_key": f"help-{key}-{number}", "result": "success"})
+        cases.append({"period": "2024-03", "case_key": f"help-{key}-{number}", "result": "success"})
         parties.append(
-            {"period": PERIOD, "case_key": f"help-{key}-{number}", "party_role": "helper", "person_key": f"{key}-1"}
+            {"period": "2024-03", "case_key": f"help-{key}-{number}", "party_role": "helper", "person_key": f"{key}-1"}
         )
     if "party" in case:
         kind = case["party"]
         cases.append(
-            {"period": PERIOD, "case_key": f"party-{key}", "result": "success", "unperformed_by": "respondent",
+            {"period": "2024-03", "case_key": f"party-{key}", "result": "success", "unperformed_by": "respondent",
              "performance": "performed" if kind == "performed" else "unperformed",
              "has_unperformed_document": kind in ("unperformed", "confirmed"),
              "judicially_confirmed_on": "2024-02-01" if kind == "confirmed" else None}
         )  # fmt: skip
         parties.append(
-            {"period": PERIOD, "case_key": f"party-{key}", "party_role": "respondent", "person_key": f"{key}-1"}
+            {"period": "2024-03", "case_key": f"party-{key}", "party_role": "respondent", "person_key": f"{key}-1"}
         )
     return {"core_mediation_cases": cases, "core_mediation_parties": parties}
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case["case"] for case in CASES])
-def test_household_is_graded_as_by_hand(month: Month, number: int) -> None:
+def test_household_is_graded_as_by_hand(months: dict[str, Month], number: int) -> None:
+    """The points that a case names make the difference; all others are those of the household described first."""
     case, key = CASES[number], f"case{number:03d}"
+    month = months[case["month"]]
     columns = "score, computed_grade, effective_grade, not_rated_reason, veto_ids"
     [found] = month.engine.fetch(f"SELECT {columns} FROM core_household_grades WHERE household_key = '{key}'")
     rows = month.engine.fetch(f"SELECT indicator, points FROM core_household_points WHERE household_key = '{key}'")
     points = {str(indicator): int(gained) for indicator, gained in rows}
     if "reason" in case:
-        assert found == (None, None, None, case["reason"], None)
+        assert found == (None, None, None, case["reason"], case.get("veto"))
         assert points == {}
         return
-    assert {name: points[name] for name in case["points"]} == case["points"]
-    assert sum(points.values()) == found[0]
-    if "score" in case:
-        assert found == (Decimal(case["score"]), case["grade"], case["grade"], None, case.get("veto"))
+    assert points == CASES[0]["points"] | case["points"]
+    assert sum(points.values()) == case["score"]
+    assert found == (Decimal(case["score"]), case["grade"], case["grade"], None, case.get("veto"))
 
 
-def test_every_band_of_every_indicator_has_a_case(month: Month) -> None:
-    policy = yaml.safe_load((ROOT / "config/policy/household.yml").read_text(encoding="utf-8"))["versions"][-1]
-    given = {(entry["id"], gains) for entry in policy["indicators"] for gains in _gains(entry)}
+def test_there_are_enough_cases() -> None:
+    """A hundred, three that name each indicator, and none that leaves out its month or what it ends in."""
+    named = Counter(name for case in CASES for name in case.get("points", {}))
+    assert len(CASES) >= 100
+    assert {entry["id"]: named[entry["id"]] for entry in POLICY["indicators"] if named[entry["id"]] < 3} == {}
+    assert [
+        case["case"]
+        for case in CASES
+        if "month" not in case or not ("reason" in case or ("score" in case and "grade" in case))
+    ] == []
+
+
+def test_every_bound_has_a_case_on_both_sides() -> None:
+    """Every band of every indicator is the outcome of a case, so that none is added without."""
+    given = {(entry["id"], gains) for entry in POLICY["indicators"] for gains in _gains(entry)}
     covered = {(name, gains) for case in CASES for name, gains in case.get("points", {}).items()}
     assert given - covered == set()
 
 
+def test_every_cut_off_has_a_case_on_both_sides() -> None:
+    """A case reaches each grade exactly, another misses it by a point."""
+    cuts = {cut["at_least"] for cut in POLICY["grades"] if "at_least" in cut}
+    scores = {case["score"] for case in CASES if "score" in case}
+    assert (cuts | {cut - 1 for cut in cuts}) - scores == set()
+
+
 def _gains(indicator: dict[str, Any]) -> list[int]:
-    return [band.get("points", band.get("else")) for band in indicator["bands"]]
+    return [band.get("points", band.get("else")) for band in indicator.get("bands", [])]

@@ -46,8 +46,9 @@ class Desk:
         self.registry = registry
         self.settings = Settings.from_environment({"CREDITVILLAGE_HOME": str(home)})
         self.last = Scan()
-        for zone in ("qinghe_rcb", "baiyun_rcb", "xinhe_vb", "village_logs"):
-            (self.settings.drop / zone).mkdir(parents=True)
+        owners = (*registry.banks.values(), *registry.sources.values())
+        for zone in {owner.drop for owner in owners if owner.drop}:
+            Path(zone.format(drop=self.settings.drop)).mkdir(parents=True)
 
     def put(self, zone: str, name: str, content: bytes = b"x") -> Path:
         path = self.settings.drop / zone / name

@@ -16,7 +16,8 @@ from sqlalchemy import make_url
 from etl import months, pipeline
 from etl.ledger.repository import Ledger
 from etl.local.postgres import EmbeddedPostgres
-from etl.settings import Settings
+from etl.registry import load_registry
+from etl.settings import PROJECT_ROOT, Settings
 from etl.workspace import Workspace
 from simulator import government
 from tests.conftest import administer, fresh_database
@@ -36,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def files(world: Path) -> list[File]:
     """A month of three banks, and one file that is dropped twice under two names."""
-    banks = [zone for zone in (world / "drop").iterdir() if zone.name != "village_logs"]
+    banks = [world / "drop" / code for code in load_registry([PROJECT_ROOT / "config"]).banks]
     found = [(zone.name, path.name, path.read_bytes()) for zone in banks for path in sorted(zone.iterdir())]
     [again] = [content for _, name, content in found if name == "贷款台账2024-03.xlsx"]
     return [*found, ("xinhe_vb", "贷款台账2024-03-again.xlsx", again)]
