@@ -57,17 +57,27 @@ class Standing:
     hold_reason: str | None
 
 
-def open_case(ws: Workspace, request: Request, *, account: str, on: date, origin: str = "", now: datetime) -> Case:
+def open_case(
+    ws: Workspace,
+    request: Request,
+    *,
+    account: str,
+    on: date,
+    origin: str = "",
+    is_registered: bool = True,
+    now: datetime,
+) -> Case:
     """Open a case, once for each `origin` (default: the same request on the same day).
 
-    Raises DataError for a household that is not in the register, ConfigurationError for a request that cannot be.
+    Raises DataError for a household that is not in the register, if it must be (`is_registered`), and ConfigurationError
+    for a request that cannot be.
     """
     _require_account(account)
     graded = _graded(ws, request.period)
     _require_possible(ws, request, graded.period, on)
     key = token(ws.token_key, "household", request.household_no.strip())
     standing = standing_of(ws, graded, key)
-    if standing is None:
+    if standing is None and is_registered:
         mend = "check the number; a household that is new is graded with its first month"
         raise DataError(f"{graded.period}: the household is not in the register", mend)
     new = NewCase(
@@ -77,7 +87,7 @@ def open_case(ws: Workspace, request: Request, *, account: str, on: date, origin
         origin=origin or token(ws.token_key, "case", request.kind, key, str(request.concerns), str(on)),
         bank_code=request.bank,
         concerns=request.concerns,
-        grade_before=standing.effective_grade,
+        grade_before=standing.effective_grade if standing else None,
         override_grade=request.grade,
         expires_on=request.until_on,
     )

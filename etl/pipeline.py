@@ -30,6 +30,7 @@ from etl import (
     months,
     requalified,
     revisions,
+    village_requests,
 )
 from etl.affected import Everything
 from etl.deliveries import Subject, Verdict
@@ -140,7 +141,10 @@ def take_in(settings: Settings, delivery_id: str, *, now: datetime, ws: Workspac
     if delivery.outcome is not None:
         return delivery
     with ws.ledger.lock(_at_work_on(delivery)):
-        return _attempt(ws, delivery_id, now=now)
+        taken = _attempt(ws, delivery_id, now=now)
+    if taken.dataset == village_requests.DATASET:
+        village_requests.open_requested(ws, now=now)
+    return taken
 
 
 def _at_work_on(delivery: Delivery) -> str:
@@ -421,8 +425,9 @@ def carry_forward(settings: Settings, period: str, supplier: str, dataset: str, 
 
 def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert | CaseAlert]:
     """Tell of due dates and clocks of cases that were missed (each once), carry forward what is missing, keep suppliers'
-    calendars current, write the notices that are due."""
+    calendars current, open the cases of villages' forms that still wait, write the notices that are due."""
     ws = Workspace(settings)
+    village_requests.open_requested(ws, now=now)
     casework.notify(ws, now=now)
     asking.ask(ws, now=now)
     return [*deadlines.watch(ws, now=now), *casework.watch(ws, now=now)]

@@ -603,6 +603,19 @@ def case_list(
     return cases.show_all(_checked(), open_only=open_only, on=on, now=_now(), console=console, as_json=as_json)
 
 
+@case_app.command("form")
+def case_form(
+    out: Annotated[Path, typer.Option(help="新的 XLSX 文件。 A new XLSX file.")],
+    period: Annotated[str | None, typer.Option(help="月份，默认本月。 Month; default: this one.")] = None,
+) -> None:
+    """生成村级信用事项申请表（空白）。 The blank form on which villages ask for cases."""
+    from etl.cli import cases
+
+    now = _now()
+    month = Period.parse(parse_period(period)) if period else Period(now.year, now.month)
+    cases.write_form(_checked(str(month)), out, month, console)
+
+
 @case_app.command("review")
 def case_review(period: PeriodOption, by: ByOption, on: OnOption = None) -> None:
     """记录某月等级已复核。 Record that a month's grades were looked through."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,8 @@ from etl.casework import Request
 from etl.cli import tables
 from etl.ledger.cases import Case
 from etl.local.postgres import database
+from etl.period import Period
+from etl.reports.request_form import blank_form
 from etl.settings import Settings
 from etl.vocabulary import CASE_KIND_LABELS, CASE_STEP_LABELS, CASE_VERDICT_LABELS, ConfigurationError
 from etl.workspace import Workspace
@@ -61,6 +64,14 @@ def take_step(
         _say(console, VERBS[verb](ws, case_id, *given, account=by, on=_day(ws, on, now), now=now))
         for path in casework.notify(ws, now=now):
             console.print(f"通知已写入 notice written: {path}", soft_wrap=True)
+
+
+def write_form(settings: Settings, out: Path, period: Period, console: Console) -> None:
+    """Write the villages' blank form into a new file."""
+    if out.exists():
+        raise ConfigurationError("--out", str(out), "the file exists", "name a new file")
+    out.write_bytes(blank_form(Workspace(settings), period))
+    console.print(f"空白申请表已写入 blank form written: {out}", soft_wrap=True)
 
 
 def note_grades(

@@ -282,14 +282,17 @@ def _sending_parts(bank: Supplier, county: County) -> Iterator[page.Markup]:
 # -- the template -----------------------------------------------------------------------------------------------------
 
 
-def template_workbook(subject: Subject) -> bytes:
-    """An XLSX to fill in: the header as agreed, every cell text, choices where a code is asked for."""
+def template_workbook(subject: Subject, above: Sequence[str] = ()) -> bytes:
+    """An XLSX to fill in: the header as agreed, every cell text, choices where a code is asked for.
+
+    `above` are lines for the rows over the header, as far as the layout leaves room; the sheet's name stands in the others.
+    """
     layout, book = subject.layout, Workbook()
     sheet, lists = book.active, book.create_sheet("代码")
     sheet.title = layout.sheet or subject.delivery.dataset
     top = layout.header_row if layout.format == "workbook" else 1
-    for _ in range(top - 1):
-        sheet.append([sheet.title])
+    for row in range(top - 1):
+        sheet.append([above[row] if row < len(above) else sheet.title])
     columns = delivered_names(layout)
     sheet.append([name for name, _ in columns])
     _style_header(sheet, top, [to for _, to in columns], subject)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+import openpyxl
 import pytest
 import sqlalchemy as sa
 
 from etl import months, pipeline
-from etl.casework import Request, open_case
+from etl.casework import Request, open_case, text_of
 from etl.cli import app
-from etl.ledger.cases import all_cases
+from etl.ledger.cases import Case, all_cases
+from etl.ledger.records import Delivery
+from etl.period import Period
 from etl.tokens import token
 from etl.workspace import Workspace
 from tests.acceptance.county import NOW, PERIODS, County, county_at, three_towns
@@ -20,6 +23,8 @@ from tests.acceptance.county import NOW, PERIODS, County, county_at, three_towns
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 LATER = datetime(2024, 4, 30, 3, 0, tzinfo=UTC)
+DROPPED = datetime(2024, 4, 20, 17, 0, tzinfo=UTC)  # after midnight in the county
+CANARY = "请核对秋收贷款金丝雀"
 MARCH = PERIODS[-1]
 FELL = """
 SELECT g.household_key FROM core_household_grades AS g INNER JOIN previous_core_household_grades AS b USING (household_key)
@@ -171,6 +176,68 @@ def test_cases_are_listed_with_their_clocks_and_without_text(
     assert app.run(["case", "list", "--json", "--on", "2024-04-20"]) == 0
     said = capsys.readouterr().out
     assert "秋收款" not in said and "灾后" not in said and f'"case_id": "{_newest(county, "objection")}"' in said
+
+
+def _filled_form(county: County, name: str, rows: Sequence[Sequence[object]]) -> list[Delivery]:
+    """The blank form of April, filled in and dropped, as a village does it."""
+    blank = county.home / "blank" / name
+    blank.parent.mkdir(exist_ok=True)
+    assert app.run(["case", "form", "--out", str(blank), "--period", "2024-04"]) == 0
+    book = openpyxl.load_workbook(blank)
+    sheet = book["信用事项申请"]
+    for number, row in enumerate(rows, start=5):
+        for place, value in enumerate(row, start=1):
+            sheet.cell(number, place).value = value
+    folder = county.settings.drop / "village_requests"
+    folder.mkdir(parents=True, exist_ok=True)
+    book.save(folder / name)
+    os.utime(folder / name, (DROPPED.timestamp(), DROPPED.timestamp()))
+    return pipeline.collect_files(county.settings, "village_requests", "2024-04", now=LATER)
+
+
+def _from_forms(county: County) -> list[Case]:
+    return [case for case in all_cases(county.ledger) if case.origin.startswith("form/")]
+
+
+def _files_naming(county: County, words: Sequence[str]) -> list[str]:
+    """Files outside the restricted zone, the landing zone and what the village itself wrote, that hold any of these words."""
+    own = {"restricted", "landing", "drop", "blank", "worlds", "secrets"}
+    files = [
+        path for path in county.home.rglob("*") if path.is_file() and path.relative_to(county.home).parts[0] not in own
+    ]
+    return [str(path) for path in files if any(word.encode() in path.read_bytes() for word in words)]
+
+
+def test_a_village_form_opens_exactly_its_cases_once(county: County, caplog: pytest.LogCaptureFixture) -> None:
+    village = next(iter(Workspace(county.settings).registry.villages(Period.parse("2024-04"))))
+    key, stranger = sorted(_grades(county))[-1], "HN-NOT-REGISTERED"
+    number = _household_no(county, key)
+    good = [f"{village}-2024-1", number, "异议", "贷款记录", CANARY, "2024-04-20", "网格员"]
+    unknown = [f"{village}-2024-2", stranger, "更正", None, CANARY, "2024-04-20", None]
+    bad = [f"{village}-2024-3", number, "人工核定", None, CANARY, "2024-04-20", None]
+    [form] = _filled_form(county, "village_requests_202404.xlsx", [good, unknown, bad])
+    assert (form.outcome, form.rows_rejected, form.counts_by_rule) == ("accepted_with_warnings", 1, {"Q110": 1})
+    opened = _from_forms(county)
+    assert [(case.case_kind, case.concerns, case.period) for case in opened] == [
+        ("objection", "core_loans", MARCH),
+        ("correction", None, MARCH),
+    ]
+    assert opened[0].household_key == key
+    assert {(str(case.opened_on), str(case.answer_due_on)) for case in opened} == {("2024-04-21", "2024-05-11")}
+    assert text_of(Workspace(county.settings), opened[0], "request") == CANARY
+    assert text_of(Workspace(county.settings), opened[0], "household_no") == number
+
+    next_page = [f"{village}-2024-4", number, "退出评定", None, CANARY, "2024-04-22", "农户本人"]
+    assert len(_filled_form(county, "village_requests_202404-again.xlsx", [good, unknown, bad])) == 1
+    pipeline.watch_deadlines(county.settings, now=NOW)
+    assert _from_forms(county) == opened
+    assert len(_filled_form(county, "village_requests_202404-next.xlsx", [next_page])) == 1
+    assert [case.case_kind for case in _from_forms(county)] == ["objection", "correction", "opt_out"]
+    [sealed] = county.rows(SEALED)
+    assert CANARY not in str(sealed[0]) and CANARY.encode().hex() not in str(sealed[0])
+    assert CANARY not in caplog.text and number not in caplog.text
+    assert _files_naming(county, [CANARY, number, stranger]) == []
+    assert _files_naming(county, [str(bad[0])])  # the receipt names the row by the village's own number
 
 
 def test_what_people_wrote_stands_nowhere_in_the_clear(county: County) -> None:

@@ -86,6 +86,10 @@ _ITEM = {
     "event_from_on": "2024-01-05", "event_to_on": "", "publication_until_on": "2026-01-05", "repaired_on": "",
     "revoked_on": "", "joint_bank_code": "baiyun_rcb", "joint_loan_no": "BY-0000001", "is_sealed": "否", "event_text": "",
 }  # fmt: skip
+_REQUEST = {
+    "request_no": "341181101001-2024-1", "household_no": "3411811010010001", "case_kind": "异议", "concerns": "贷款记录",
+    "request_text": "已还清", "requested_on": "2024-03-11", "contact_role": "网格员",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ SAMPLES = {
     "case": Sample("341181101000", "mediation", _CASE, "x.jsonl"),
     "ballot": Sample("village_life", "civility_ballots", _BALLOT),
     "item": Sample("village_life", "credit_events", _ITEM),
+    "request": Sample("village_requests", "village_requests", _REQUEST),
     "item_2026": Sample("village_life", "credit_events", _ITEM, period=Period.parse("2026-04")),
 }
 

@@ -254,6 +254,19 @@ BROKEN = [
     ("item_2026", "N301", {"publication_until_on": "2027-01-11"}),
     ("item_2026", "N302", {"severity": "一般", "publication_until_on": "2025-01-11"}),
     ("item_2026", "N303", {"severity": "轻微", "publication_until_on": "2024-04-12"}),
+    ("request", "Q001", {"requested_on": "3月11日"}),
+    ("request", "Q101", {"request_no": ""}),
+    ("request", "Q102", {"household_no": ""}),
+    ("request", "Q103", {"case_kind": ""}),
+    ("request", "Q104", {"request_text": " "}),
+    ("request", "Q105", {"requested_on": ""}),
+    ("request", "Q110", {"case_kind": "人工核定"}),
+    ("request", "Q111", {"concerns": "其他"}),
+    ("request", "Q112", {"contact_role": "某某"}),
+    ("request", "Q130", {"request_no": "341181101001-1"}),
+    ("request", "Q131", {"household_no": "某户"}),
+    ("request", "Q201", {"request_no": "341181101999-2024-1"}),
+    ("request", "Q202", {"requested_on": "2024-04-01"}),
     *enterprises.BROKEN,
 ]
 
@@ -297,15 +310,17 @@ SOUND = [
     ("item_2026", {"publication_until_on": "2027-01-10"}),
     ("item_2026", {"severity": "一般", "publication_until_on": "2025-01-10"}),
     ("item_2026", {"severity": "轻微", "publication_until_on": "2024-04-11"}),
+    ("request", {"concerns": "", "contact_role": "", "requested_on": "2024-03-31"}),
     *enterprises.SOUND,
 ]
 UNIQUE = [
     ("pboc", "L140", "loan_no"), ("flow", "F140", "flow_no"), ("household", "H140", "household_no"),
     ("member", "M140", "member_no"), ("member", "M141", "id_no"), ("consent", "C140", "consent_no"),
     ("case", "D140", "case_no"), ("ballot", "B140", "ballot_no"), ("item", "N140", "event_no"),
+    ("request", "Q140", "request_no"),
     *enterprises.UNIQUE,
 ]  # fmt: skip
-MACRO = {f"{letter}{number}" for letter in "LFHMCDBNYJSR" for number in (401, 402)}
+MACRO = {f"{letter}{number}" for letter in "LFHMCDBNYJSRQ" for number in (401, 402)}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
