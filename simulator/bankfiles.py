@@ -145,7 +145,7 @@ def loan_file(county: County, bank: int, with_basis: np.ndarray, known: np.ndarr
         shown = (notes["bank"] == bank) & ((notes["state"] == ACTIVE) | ended)
     file = BankFile(loan_sheet(county, bank, np.flatnonzero(shown)))
     wanted = _loan_plants(county, bank, file.sheet)
-    _plant(file, wanted, _loan_candidates(county, file.sheet, with_basis, known))
+    plant_all(file, wanted, _loan_candidates(county, file.sheet, with_basis, known))
     return file
 
 
@@ -231,10 +231,16 @@ def _own_columns(
     return own | _amounts(bank, notes, positions, county)
 
 
+def loan_numbers(county: County, bank: int, positions: np.ndarray) -> pa.Array:
+    """Numbers of notes as their bank writes them."""
+    prefix, width = {QINGHE: ("QH", 10), BAIYUN: ("BY-", 10), XINHE: ("99003300", 12)}[bank]
+    return numbered(prefix, county.serial(positions), width)
+
+
 def _amounts(bank: int, notes: Table, positions: np.ndarray, county: County) -> dict[str, Callable[[], pa.Array]]:
     if bank == XINHE:
         return {
-            "loan_no": lambda: numbered("99003300", county.serial(positions), 12),
+            "loan_no": lambda: loan_numbers(county, bank, positions),
             "issued_amount_yuan": lambda: shortest(notes["amount"], 1e6),
             "balance_yuan": lambda: shortest(notes["balance"], 1e6),
             "annual_rate_pct": lambda: shortest(notes["rate"], 1e7),
@@ -242,7 +248,7 @@ def _amounts(bank: int, notes: Table, positions: np.ndarray, county: County) -> 
         }
     rate = (lambda: fixed_point(notes["rate"], 5)) if bank == QINGHE else (lambda: fixed_point(notes["rate"] // 10, 4))
     return {
-        "loan_no": lambda: numbered("QH" if bank == QINGHE else "BY-", county.serial(positions), 10),
+        "loan_no": lambda: loan_numbers(county, bank, positions),
         "issued_amount_yuan": lambda: fixed_point(notes["amount"], 2),
         "balance_yuan": lambda: fixed_point(notes["balance"], 2),
         "balance_cny_yuan": lambda: fixed_point(notes["balance"], 2),
@@ -289,7 +295,7 @@ def flow_file(county: County, with_basis: np.ndarray, known: np.ndarray) -> Bank
     mine = np.flatnonzero(county.notes["bank"][flows["note"]] == QINGHE)
     mine = mine[np.argsort(flows["day"][mine], kind="stable")]
     file = BankFile(_flow_sheet(county, mine))
-    _plant(file, _flow_plants(county, file.sheet), _flow_candidates(county, file.sheet, with_basis, known))
+    plant_all(file, _flow_plants(county, file.sheet), _flow_candidates(county, file.sheet, with_basis, known))
     return file
 
 
@@ -387,7 +393,7 @@ def _flow_candidates(county: County, sheet: Sheet, with_basis: np.ndarray, known
     return {"plain": county.stream("plants flows").permutation(np.flatnonzero(free))}
 
 
-def _plant(file: BankFile, wanted: list[Plant], candidates: Candidates) -> None:
+def plant_all(file: BankFile, wanted: list[Plant], candidates: Candidates) -> None:
     """Break rows, each at most once. Copies are appended first, because they change the number of rows."""
     pools = {name: [int(row) for row in rows] for name, rows in candidates.items()}
     taken = [(plant, _take(file.sheet, pools, plant)) for plant in wanted if plant.copy]

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from etl.period import Period
-from simulator import bankfiles, enterprises, government, lending, mediation, mistakes, register
+from simulator import (
+    bankfiles,
+    enterprises,
+    government,
+    lending,
+    mediation,
+    mistakes,
+    register,
+    village_life,
+)
 from simulator.settings import Config
 from simulator.text import day_number
 from simulator.truth import Truth
@@ -21,6 +30,7 @@ def write(out: Path, month: Period, households: int, seed: int, config_folder: P
     enterprises.drop_lists(county, out, truth)
     bankfiles.drop_bank_files(county, out, truth)
     mediation.drop_logs(county, out, truth)
+    village_life.drop_all(county, out, truth, first_delivered)
     government.write_register(county, out, truth, first_pull=month <= first_delivered)
     truth.save(out / "truth.json")
     return truth
@@ -31,6 +41,7 @@ def live(seed: int, households: int, config: Config, month: Period, first_delive
     county = register.found_county(seed, households, config, config.places(FIRST_MONTH))
     lending.found_banks(county)
     mediation.live_on(county)
+    village_life.live_on(county)
     enterprises.found(county)
     while county.month < month:
         previous_last_day = county.last_day
@@ -38,6 +49,7 @@ def live(seed: int, households: int, config: Config, month: Period, first_delive
         lending.live_on(county, previous_last_day)
         register.live_on(county)
         mediation.live_on(county)
+        village_life.live_on(county)
         everything = county.month <= first_delivered
         mistakes.live_on(county, None if everything else day_number(county.month.start) * 86_400)
         enterprises.live_on(county, delivers_all=everything)

@@ -92,6 +92,8 @@ class County:
     notes: Table = field(default_factory=Table)
     flows: Table = field(default_factory=Table)
     cases: list[dict[str, Any]] = field(default_factory=list)
+    items: list[dict[str, Any]] = field(default_factory=list)
+    told_items: list[dict[str, Any]] = field(default_factory=list)
     enterprises: Enterprises = field(default_factory=Enterprises)
     mistakes: list[Mistake] = field(default_factory=list)
     quiet: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))

@@ -55,6 +55,22 @@ household_rows AS (
     WHERE NOT EXISTS (SELECT 1 FROM core_households AS h WHERE h.household_key = k.household_key)
 ),
 
+ballot_rows AS (
+    SELECT DISTINCT
+        'civility_ballots' AS dataset, b.supplier, 'household' AS subject_kind, b.household_key AS token,
+        'household of the ballots is not in the register' AS reason
+    FROM accepted_civility_ballots AS b
+    WHERE NOT EXISTS (SELECT 1 FROM core_households AS h WHERE h.household_key = b.household_key)
+),
+
+item_rows AS (
+    SELECT
+        'credit_events' AS dataset, a.supplier, 'bound' AS subject_kind, a.person_key AS token,
+        'person bound is no member of a registered household' AS reason
+    FROM accepted_credit_events AS a
+    WHERE NOT EXISTS (SELECT 1 FROM core_members AS m WHERE m.person_key = a.person_key)
+),
+
 subject_rows AS (
     SELECT DISTINCT
         'businesses' AS dataset, r.supplier, 'business' AS subject_kind, r.business_key AS token,
@@ -101,6 +117,10 @@ listed AS (
     SELECT * FROM consent_rows
     UNION ALL
     SELECT * FROM household_rows
+    UNION ALL
+    SELECT * FROM ballot_rows
+    UNION ALL
+    SELECT * FROM item_rows
     UNION ALL
     SELECT * FROM subject_rows
     UNION ALL

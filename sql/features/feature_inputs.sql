@@ -65,6 +65,14 @@ marks AS (
     FROM mediation_parties AS p
     INNER JOIN core_members AS m ON m.person_key = p.person_key
     UNION ALL
+    SELECT m.household_key, 0 AS bank, 0 AS capacity, 1 AS civility
+    FROM rejected_credit_events AS e
+    INNER JOIN core_members AS m ON m.person_key = e.person_key
+    UNION ALL
+    SELECT household_key, 0 AS bank, 0 AS capacity, 1 AS civility
+    FROM rejected_civility_ballots
+    WHERE household_key IS NOT NULL
+    UNION ALL
     SELECT m.household_key, 1 AS bank, 1 AS capacity, 0 AS civility
     FROM doubtful_people AS d
     INNER JOIN core_members AS m ON m.person_key = d.person_key

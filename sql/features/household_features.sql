@@ -18,7 +18,8 @@ SELECT
     h.has_stable_income,
     m.member_count,
     coalesce(m.labour_count, 0) AS labour_count,
-    h.civility_score,
+    CASE WHEN v.household_key IS NULL THEN h.civility_score ELSE v.review_score END AS civility_score,
+    coalesce(v.review_evidence, 'core_households') AS civility_evidence,
     coalesce(l.note_count, 0) AS note_count,
     coalesce(l.open_note_count, 0) AS open_note_count,
     coalesce(l.open_balance_yuan, 0) AS open_balance_yuan,
@@ -33,6 +34,7 @@ SELECT
     coalesce(d.unperformed_count, 0) AS unperformed_count,
     d.unperformed_evidence,
     coalesce(d.confirmed_unperformed_count, 0) AS confirmed_unperformed_count,
+    coalesce(q.veto_item_count, 0) AS veto_item_count,
     CASE
         WHEN i.bank_mark = 2 THEN 'withheld'
         WHEN l.has_carried_note OR m.has_carried_member OR i.bank_mark = 1 THEN 'carried_forward'
@@ -44,7 +46,7 @@ SELECT
         ELSE 'complete'
     END AS capacity_input_state,
     CASE
-        WHEN h.input_state <> 'complete' OR i.civility_mark = 1 THEN 'carried_forward'
+        WHEN h.input_state <> 'complete' OR i.civility_mark = 1 OR q.has_carried_item THEN 'carried_forward'
         ELSE 'complete'
     END AS civility_input_state
 FROM core_households AS h
@@ -53,5 +55,7 @@ LEFT JOIN feature_ended_consents AS e ON e.household_key = h.household_key
 LEFT JOIN feature_members AS m ON m.household_key = h.household_key
 LEFT JOIN feature_loans AS l ON l.household_key = h.household_key
 LEFT JOIN feature_mediation AS d ON d.household_key = h.household_key
+LEFT JOIN feature_civility AS v ON v.household_key = h.household_key
+LEFT JOIN feature_lists AS q ON q.household_key = h.household_key
 LEFT JOIN feature_inputs AS i ON i.household_key = h.household_key
 LEFT JOIN feature_opt_outs AS x ON x.household_key = h.household_key

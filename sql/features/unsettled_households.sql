@@ -7,6 +7,8 @@ SELECT household_key FROM feature_members WHERE has_carried_member
 UNION
 SELECT household_key FROM feature_inputs
 UNION
+SELECT household_key FROM feature_lists WHERE has_carried_item
+UNION
 SELECT h.former_household_key AS household_key
 FROM core_households AS h
 WHERE h.former_household_key IS NOT NULL

@@ -42,7 +42,7 @@ def test_every_delivery_ends_as_expected(county: County, period: str) -> None:
 def test_every_rule_family_was_planted(county: County) -> None:
     rules = {finding["rule"] for period in PERIODS for finding in county.truth(period)["findings"]}
     assert len(rules) >= 50
-    assert {rule[0] for rule in rules} == set("LFHMCDPYJSR")
+    assert {rule[0] for rule in rules} == set("LFHMCDPYJSRBN")
 
 
 @pytest.mark.parametrize("period", PERIODS)
@@ -118,6 +118,46 @@ def test_unmatched_borrowers_are_counted_not_dropped(county: County, period: str
     )
     for dataset, rows in county.truth(period)["unmatched"].items():
         assert found.get(dataset, 0) >= (1 if rows else 0), dataset
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_reviewers_with_identical_ballots_are_named(county: County, period: str) -> None:
+    """Also in a month without ballots: the round's are still at hand."""
+    key = TokenKey.from_file(county.settings.token_key_path)
+    planted = county.truth("2024-02")["identical_ballots"]
+    found = county.rows(
+        "SELECT reviewer_key, exclusion_reason FROM mart.mart_civility_exclusions WHERE period = :period", period=period
+    )
+    assert sorted(found) == sorted((token(key, "person", each["reviewer_id_no"]), each["reason"]) for each in planted)
+    assert len(found) == 3
+
+
+def test_the_review_stands_in_months_without_ballots(county: County) -> None:
+    rows = county.rows(
+        "SELECT count(*), count(*) FILTER (WHERE a.review_score IS DISTINCT FROM b.review_score) "
+        "FROM mart.mart_civility_reviews a JOIN mart.mart_civility_reviews b USING (household_key) "
+        "WHERE a.period = '2024-02' AND b.period = '2024-03'"
+    )
+    assert rows[0][0] > 1_000
+    assert rows[0][1] == 0
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_vetoes_reach_the_households_that_truth_names(county: County, period: str) -> None:
+    key = TokenKey.from_file(county.settings.token_key_path)
+    found = {
+        household
+        for (household,) in county.rows(
+            "SELECT household_key FROM core.core_household_grades WHERE period = :period AND veto_ids LIKE '%listed_veto%'",
+            period=period,
+        )
+    }
+    by_head, jointly = (
+        {token(key, "household", number) for number in county.truth(period)[name]}
+        for name in ("vetoed", "vetoed_jointly")
+    )
+    assert by_head and by_head <= found <= by_head | jointly
+    assert found & (jointly - by_head)
 
 
 @pytest.mark.parametrize("period", PERIODS)

@@ -16,6 +16,8 @@ from tests.sql.month import HISTORIES, Month
 
 TOWNS = ("341181100000", "341181101000", "341181102000")
 BANKS = ("alpha", "beta", "gamma")  # gamma gives only an arrears flag
+DIMENSIONS = ("filial", "neighbour", "public_spirit", "customs", "law_abiding", "honesty", "hygiene", "diligence")
+ITEMS = ("positive_rescue", "positive_donation", "negative_waste", "negative_contract", "veto_enforcement")
 PURPOSES = ("grading", "bank_data", "income", "property")
 Frames = dict[str, pd.DataFrame]
 
@@ -29,6 +31,8 @@ class County:
     consents: pd.DataFrame
     loans: pd.DataFrame
     mediation: pd.DataFrame
+    ballots: pd.DataFrame
+    items: pd.DataFrame
     rejected: Frames = field(default_factory=dict)
     keys: Frames = field(default_factory=dict)
     late: frozenset[str] = frozenset()  # banks, or datasets of the government
@@ -51,12 +55,15 @@ def random_county(seed: int, households: int, period_end: date = date(2024, 2, 2
             "civility_score": sometimes(rng, rng.integers(5_500, 10_001, households) / 100),
         }
     )  # fmt: skip
+    loans = _loans(rng, heads, period_end)
     return County(
         frame,
         _members(rng, keys, heads),
         _consents(rng, heads),
-        _loans(rng, heads, period_end),
+        loans,
         _mediation(rng, keys, town),
+        random_ballots(rng, frame, "2023"),
+        _items(rng, heads, loans, period_end),
     )
 
 
@@ -143,6 +150,56 @@ def _mediation(rng: np.random.Generator, keys: np.ndarray, town: np.ndarray) -> 
     )  # fmt: skip
 
 
+def random_ballots(rng: np.random.Generator, households: pd.DataFrame, round_: str) -> pd.DataFrame:
+    """A panel of eight heads in each village, each with a ballot for most of the first 250 households of it.
+
+    Some ballots are not the reviewer's own judgment; households without ballots keep what the register says.
+    """
+    parts = []
+    for place, (_, everybody) in enumerate(households.groupby("village_code")):
+        village = everybody.head(250)
+        panel = village["head_person_key"].to_numpy()[:8]
+        family, reviewer = (grid.ravel() for grid in np.meshgrid(np.arange(len(village)), np.arange(len(panel))))
+        marks = np.clip(rng.integers(3, 12, len(village))[family, None] + rng.integers(-2, 3, (len(family), 8)), 0, 10)
+        marks[reviewer == 0] = 9 if place == 0 else marks[reviewer == 0]
+        marks[reviewer == 1] = marks[reviewer == 2] if place == 1 and len(panel) > 2 else marks[reviewer == 1]
+        cast = rng.random(len(family)) < 0.7
+        part = pd.DataFrame(marks, columns=[f"{name}_mark" for name in DIMENSIONS]).assign(
+            supplier="village_life", round=round_, household_key=village["household_key"].to_numpy()[family],
+            reviewer_key=panel[reviewer], reviewed_on=date(2024, 2, 1), is_informed=rng.random(len(family)) < 0.9,
+        )  # fmt: skip
+        parts.append(part[cast])
+    ballots = pd.concat(parts, ignore_index=True)
+    return ballots.assign(ballot_key=[f"b{round_}-{number:06d}" for number in range(len(ballots))])
+
+
+def _items(rng: np.random.Generator, heads: np.ndarray, loans: pd.DataFrame, period_end: date) -> pd.DataFrame:
+    """List items of heads and second members, each ending around the period end, some for a joint debt."""
+    count = len(heads) // 3
+    codes = rng.choice([*ITEMS, "positive_unknown"], count)
+    joint = loans.dropna(subset="co_person_key").sample(count, replace=True, random_state=int(rng.integers(1_000)))
+    is_joint = rng.random(count) < 0.3
+    person = np.where(
+        rng.random(count) < 0.7, rng.choice(heads, count), [f"{name}-1" for name in rng.choice(heads, count)]
+    )
+    return pd.DataFrame(
+        {"supplier": "village_life", "event_key": [f"e{number:06d}" for number in range(count)],
+         "person_key": np.where(is_joint, joint["co_person_key"], person), "item_code": codes,
+         "list_kind": [code.partition("_")[0] for code in codes], "event_from_on": around(rng, period_end, count, 0.0),
+         "event_to_on": [day and day.replace(year=day.year - 5, day=min(day.day, 28)) for day in around(rng, period_end, count, 0.7)],
+         "publication_until_on": around(rng, period_end, count, 0.6), "repaired_on": around(rng, period_end, count, 0.8),
+         "revoked_on": around(rng, period_end, count, 0.9), "joint_loan_key": np.where(is_joint, joint["loan_key"], None)}
+    )  # fmt: skip
+
+
+def around(rng: np.random.Generator, day: date, count: int, unknown: float) -> list[date | None]:
+    """Days on, next to and long before or after a day; a share of them unknown."""
+    days = rng.choice([-900, -31, -1, 0, 1, 31, 900], count)
+    return [
+        None if gone else day + timedelta(int(off)) for off, gone in zip(days, rng.random(count) < unknown, strict=True)
+    ]
+
+
 def places() -> pd.DataFrame:
     rows = [(code, "town", "341181000000") for code in TOWNS]
     rows += [(code[:9] + str(number), "village", code) for code in TOWNS for number in (201, 202, 203)]
@@ -167,6 +224,7 @@ def graded_month(
     month.load(_memory(before) if before else {})
     month.build_layer("core")
     month.grade(policies)
+    month.build(["mart_civility_reviews", "mart_civility_exclusions"])
     return month
 
 
@@ -182,6 +240,7 @@ def _relations(county: County) -> Frames:
         "expected_inputs": pd.DataFrame(expected, columns=["supplier", "dataset", "state"]),
         "accepted_households": _unless_late(county, "households"), "accepted_members": _unless_late(county, "members"),
         "accepted_consents": _unless_late(county, "consents"), "accepted_mediation": county.mediation,
+        "accepted_civility_ballots": county.ballots, "accepted_credit_events": county.items,
         "accepted_loans": county.loans[~county.loans["supplier"].isin(county.late)],
         **{f"keys_{name}": keys for name, keys in (county.keys or key_lists(county)).items()},
         **{f"rejected_{name}": frame for name, frame in county.rejected.items()},
@@ -210,6 +269,8 @@ def _memory(before: Month) -> dict[str, pa.Table]:
         "core_loans",
         "core_household_grades",
         "core_household_points",
+        "core_credit_events",
+        "mart_civility_reviews",
     )
     memory = {f"previous_{name}": table(before, name) for name in tables}
     return memory | {f"history_{name}": table(before, name) for name in HISTORIES if name.startswith("core_")}

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from tests.grading.county import table
+from tests.grading.naive_civility import Reviews, counts_on
 from tests.sql.month import ROOT, Month
 
 Rows = list[dict[str, Any]]
@@ -48,6 +49,8 @@ def read_tables(month: Month) -> Tables:
         "history_core_loans", "history_core_mediation_cases", "history_core_mediation_parties", "previous_core_loans",
         "previous_core_household_points", "previous_core_household_grades", "rejected_loans", "rejected_members", "rejected_consents",
         "rejected_mediation", "accepted_loans",
+        "core_civility_ballots", "history_core_civility_ballots", "previous_mart_civility_reviews", "core_credit_events",
+        "rejected_civility_ballots", "rejected_credit_events",
     )  # fmt: skip
     return Tables(read_policy(), month.period.end, {name: table(month, name).to_pylist() for name in names})
 
@@ -81,6 +84,11 @@ class _Facts:
         self.unperformed: dict[str, int] = defaultdict(int)
         self.vetoed: set[str] = set()
         self._mediation()
+        self.reviews = Reviews(tables.rows, tables.policy["parameters"]).results
+        self.items: dict[str, Rows] = defaultdict(list)
+        self.carried_items: set[str] = set()
+        self.listed: set[str] = set()
+        self._lists()
         self.withheld = self._withheld()
         self.before_points: dict[str, dict[str, Decimal]] = defaultdict(dict)
         for row in tables.of("previous_core_household_points"):
@@ -159,6 +167,22 @@ class _Facts:
                 if case["judicially_confirmed_on"] is not None and heads.get(home) == party["person_key"]:
                     self.vetoed.add(home)
 
+    def _lists(self) -> None:
+        heads = {row["household_key"]: row["head_person_key"] for row in self.tables.of("core_households")}
+        for row in self.tables.of("core_credit_events"):
+            home = self.home.get(row["person_key"])
+            if home is None:
+                continue
+            if row["input_state"] != "complete":
+                self.carried_items.add(home)
+            if not counts_on(row, self.end):
+                continue
+            self.items[home].append(row)
+            other = row["joint_person_key"]
+            is_joint = other not in (None, row["person_key"]) and self.home.get(other) == home
+            if row["list_kind"] == "veto" and (row["person_key"] == heads.get(home) or is_joint):
+                self.listed.add(home)
+
     def _withheld(self) -> dict[str, set[str]]:
         marks: dict[str, set[str]] = defaultdict(set)
         known = {(row["bank_code"], row["loan_key"]) for row in self.tables.of("previous_core_loans")}
@@ -179,6 +203,12 @@ class _Facts:
             for role in ("applicant_key", "respondent_key", "helper_key"):
                 if row[role] in self.home:
                     marks[self.home[row[role]]].add("civility:carried_forward")
+        for row in self.tables.of("rejected_credit_events"):
+            if row["person_key"] in self.home:
+                marks[self.home[row["person_key"]]].add("civility:carried_forward")
+        for row in self.tables.of("rejected_civility_ballots"):
+            if row["household_key"] is not None:
+                marks[row["household_key"]].add("civility:carried_forward")
         return marks
 
 
@@ -227,7 +257,7 @@ def _states(county: _Facts, row: dict[str, Any]) -> dict[str, str]:
     return {
         "bank": state("bank", note or member),
         "capacity": state("capacity", own or member),
-        "civility": state("civility", own),
+        "civility": state("civility", own or key in county.carried_items),
     }
 
 
@@ -248,6 +278,10 @@ def _reason(county: _Facts, row: dict[str, Any]) -> str | None:
 def _points(indicator: dict[str, Any], value: Any, state: str) -> Decimal:
     if state != "present" or value is None:
         return Decimal(str(indicator["missing"]))
+    if "events" in indicator:
+        rule = indicator["events"]
+        total = rule["start"] + sum(rule["points"].get(item["item_code"], 0) for item in value)
+        return Decimal(str(max(rule["floor"], min(indicator["max"], total))))
     for band in indicator["bands"]:
         if "else" in band:
             return Decimal(str(band["else"]))
@@ -334,6 +368,11 @@ def _stable(county: _Facts, row: dict[str, Any]) -> tuple[Any, str]:
     return (None, "missing") if stable is None else (str(bool(stable)).lower(), "present")
 
 
+def _civility(county: _Facts, row: dict[str, Any]) -> tuple[Any, str]:
+    score = county.reviews.get(row["household_key"], row["civility_score"])
+    return score, "missing" if score is None else "present"
+
+
 def _plain(column: str) -> Any:
     return lambda county, row: (row[column], "present" if row[column] is not None else "missing")
 
@@ -343,9 +382,10 @@ _VALUES: dict[str, Any] = {
     "debt_to_income_pct": _debt, "labour_force": _labour,
     "income_to_town_median_pct": lambda county, row: _ratio(county, row, "annual_income_yuan", "income"),
     "assets_to_town_median_pct": lambda county, row: _ratio(county, row, "total_assets_yuan", "property"),
-    "stable_income": _stable, "farmland_mu": _plain("farmland_mu"), "civility_review": _plain("civility_score"),
+    "stable_income": _stable, "farmland_mu": _plain("farmland_mu"), "civility_review": _civility,
     "mediation_help": lambda county, row: (county.helped[row["household_key"]], "present"),
     "agreement_performed": lambda county, row: (county.unperformed[row["household_key"]], "present"),
+    "list_items": lambda county, row: (county.items[row["household_key"]], "present"),
 }  # fmt: skip
 
 
@@ -355,7 +395,8 @@ def _grade_of(county: _Facts, score: Decimal, key: str) -> str:
         for cut in county.policy["grades"]
         if "at_least" not in cut or score >= Decimal(str(cut["at_least"]))
     )
-    return max(found, "C", key=ORDER.index) if key in county.vetoed else str(found)
+    caps = [cap for cap, caught in (("C", county.vetoed), ("D", county.listed)) if key in caught]
+    return max([str(found), *caps], key=ORDER.index)
 
 
 def _is_deep(grade_now: str, before: str) -> bool:

@@ -19,7 +19,7 @@ from etl.reports.advice import Advice, Step, advise
 from etl.reports.explain_guide import Guide, load_guide
 from etl.vocabulary import ConfigurationError
 from tests.grading import naive
-from tests.grading.county import graded_month, random_county
+from tests.grading.county import DIMENSIONS, graded_month, random_county
 from tests.grading.test_second_opinion import second_month
 from tests.sql.month import MODELS, ROOT, Month
 
@@ -107,9 +107,14 @@ def _repay_debt(facts: Facts, tables: naive.Tables, key: str, bound: Decimal) ->
 
 
 def _be_reviewed(facts: Facts, tables: naive.Tables, key: str, bound: Decimal) -> None:
-    for row in tables.of("core_households"):
-        if row["household_key"] == key:
-            row["civility_score"] = bound
+    """A later round, in which three reviewers give the household what is aimed at in every dimension."""
+    period = f"{tables.end:%Y-%m}"
+    tables.rows["core_civility_ballots"] += [
+        {"period": period, "round": "9999", "household_key": key, "reviewer_key": f"new-{number}", "dimension": name,
+         "mark": int(bound) // 10, "is_informed": True, "is_own_family": False}
+        for number in range(3)
+        for name in DIMENSIONS
+    ]  # fmt: skip
 
 
 def _help_to_mediate(facts: Facts, tables: naive.Tables, key: str, bound: Decimal) -> None:
@@ -193,7 +198,7 @@ def test_where_nothing_advisable_suffices_it_is_said(month: Month) -> None:
     [(key,)] = month.engine.fetch(
         "SELECT min(p.household_key) FROM core_household_points AS p INNER JOIN core_household_grades AS g "
         "ON g.household_key = p.household_key AND g.input_state = 'complete' AND g.computed_grade = 'A' "
-        "WHERE p.indicator = 'civility_review' AND p.points = p.max_points"
+        "AND g.hold_reason IS NULL WHERE p.indicator = 'civility_review' AND p.points = p.max_points"
     )
     advice = advice_for(month, key, guide)
     assert (advice.outcome, advice.target, advice.steps) == ("out_of_reach", "AA", ())
@@ -202,7 +207,8 @@ def test_where_nothing_advisable_suffices_it_is_said(month: Month) -> None:
 def test_a_grade_that_has_to_be_noticed_first_is_reached_too(month: Month) -> None:
     [(key,)] = month.engine.fetch(
         "SELECT min(household_key) FROM core_household_grades "
-        "WHERE computed_grade = 'B' AND input_state = 'complete' AND hold_reason IS NULL AND veto_ids IS NULL"
+        "WHERE computed_grade = 'B' AND input_state = 'complete' AND hold_reason IS NULL AND veto_ids IS NULL AND "
+        "household_key IN (SELECT household_key FROM previous_core_household_grades WHERE effective_grade = 'B')"
     )
     at_once, noticed = advice_for(month, key), advice_for(month, key, notice_days=7)
     assert (at_once.outcome, at_once.steps) == (noticed.outcome, noticed.steps) == ("found", at_once.steps)
@@ -218,8 +224,8 @@ def test_nothing_is_advised_that_the_policy_does_not_call_advisable(month: Month
 def test_a_veto_that_cannot_be_lifted_is_said(month: Month) -> None:
     """The agreement stays unperformed where no advice speaks of it: then the cap holds whatever else is done."""
     [(key,)] = month.engine.fetch(
-        "SELECT min(household_key) FROM core_household_grades WHERE veto_ids IS NOT NULL AND input_state = 'complete' "
-        "AND score >= 55 AND hold_reason IS NULL"
+        "SELECT min(household_key) FROM core_household_grades WHERE veto_ids = 'confirmed_agreement_unperformed' "
+        "AND input_state = 'complete' AND score >= 55 AND hold_reason IS NULL"
     )
     silent = GUIDE.indicators["agreement_performed"].model_copy(update={"advice": None})
     guide = GUIDE.model_copy(update={"indicators": {**GUIDE.indicators, "agreement_performed": silent}})

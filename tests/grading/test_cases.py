@@ -14,14 +14,18 @@ import yaml
 from tests.sql.month import ROOT, Month
 
 VILLAGE, TOWN = "341181103201", "341181103000"
-CASES: list[dict[str, Any]] = yaml.safe_load(
-    (Path(__file__).parent / "cases/household_2024.yml").read_text(encoding="utf-8")
-)
+CASES: list[dict[str, Any]] = [
+    case
+    for name in ("household_2024", "civility_2024")
+    for case in yaml.safe_load((Path(__file__).parent / f"cases/{name}.yml").read_text(encoding="utf-8"))
+]
 POLICY: dict[str, Any] = yaml.safe_load((ROOT / "config/policy/household.yml").read_text(encoding="utf-8"))["versions"][
     -1
 ]
 PURPOSES = ("grading", "bank_data", "income", "property")
 PEERS = 400
+PEOPLE = {"head": "1", "member": "2", "stranger": "stranger"}
+DIMENSIONS = ("filial", "neighbour", "public_spirit", "customs", "law_abiding", "honesty", "hygiene", "diligence")
 Rows = list[dict[str, Any]]
 
 
@@ -40,6 +44,8 @@ def _graded(period: str) -> Month:
         "core_places": [{"place_code": VILLAGE, "place_level": "village", "parent_code": TOWN, "valid_from_on": "2023-06-30"}],
         "core_households": [_peer(number) for number in range(PEERS)],
         "core_members": [], "core_consents": [], "core_loans": [], "core_mediation_cases": [], "core_mediation_parties": [],
+        "history_core_loans": [], "accepted_credit_events": [],
+        "accepted_civility_ballots": [_ballot(f"peer{number:03d}", 0, {"mark": 9, "by": "uniform"}) for number in range(5)],
     }  # fmt: skip
     for number, case in enumerate(CASES):
         if case["month"] == period:
@@ -47,10 +53,11 @@ def _graded(period: str) -> Month:
                 relations[relation] += rows
     month.given(
         {
-            name: [row | {"period": period} if "period" in row else row for row in rows]
+            name: [row | {"period": period} if "period" in row and name.startswith("core_") else row for row in rows]
             for name, rows in relations.items()
         }
     )
+    month.build(["core_civility_ballots", "core_credit_events"])
     month.grade()
     return month
 
@@ -81,7 +88,37 @@ def _relations(key: str, case: dict[str, Any]) -> dict[str, Rows]:
         "core_consents": [_consent(key, purpose, case) for purpose in PURPOSES if purpose not in without],
         "core_loans": [_note(key, number, note) for number, note in enumerate(case.get("loans", []))] if agreed else [],
         **_mediation(key, case),
+        "accepted_civility_ballots": [_ballot(key, place, ballot) for place, ballot in enumerate(case.get("ballots", []))],
+        "accepted_credit_events": [_item(key, place, item) for place, item in enumerate(case.get("items", []))],
+        "history_core_loans": [_joint(key, place, item) for place, item in enumerate(case.get("items", [])) if "joint" in item],
     }  # fmt: skip
+
+
+def _ballot(key: str, place: int, ballot: int | dict[str, Any]) -> dict[str, Any]:
+    said = ballot if isinstance(ballot, dict) else {"mark": ballot}
+    by = {"family": f"{key}-{1 + place % 2}", "uniform": "uniform"}.get(said.get("by", ""), f"{key}-reviewer{place}")
+    return {"ballot_key": f"{key}-{place}", "round": said.get("round", "2024"), "household_key": key, "reviewer_key": by,
+            "reviewed_on": "2024-03-01", "is_informed": said.get("informed", True),
+            **{f"{name}_mark": said["mark"] for name in DIMENSIONS}}  # fmt: skip
+
+
+def _item(key: str, place: int, item: dict[str, Any]) -> dict[str, Any]:
+    dates = {
+        "to": "event_to_on",
+        "published": "publication_until_on",
+        "repaired": "repaired_on",
+        "revoked": "revoked_on",
+    }
+    return {"event_key": f"{key}-{place}", "person_key": f"{key}-{PEOPLE[item.get('by', 'head')]}", "item_code": item["item"],
+            "list_kind": item["item"].partition("_")[0], "event_from_on": item.get("from", "2024-01-01"),
+            "joint_loan_key": f"{key}-joint{place}" if "joint" in item else None,
+            **{column: item[name] for name, column in dates.items() if name in item}}  # fmt: skip
+
+
+def _joint(key: str, place: int, item: dict[str, Any]) -> dict[str, Any]:
+    """A note owed together, known from an earlier month only."""
+    return {"period": "2024-02", "bank_code": "a", "loan_key": f"{key}-joint{place}",
+            "person_key": f"{key}-{PEOPLE[item['joint']]}", "co_person_key": f"{key}-{PEOPLE[item['by']]}"}  # fmt: skip
 
 
 def _consent(key: str, purpose: str, case: dict[str, Any]) -> dict[str, Any]:

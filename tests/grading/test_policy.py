@@ -143,7 +143,7 @@ def test_an_indicator_over_a_dataset_nobody_delivers_is_refused(tmp_path: Path) 
         (version("not_rated", [{"reason": "absent", "when": "moved_to = 'moon'"}]), "moved_to"),
         (version("not_rated", [{"reason": "absent", "when": "residence_status ="}]), "not an SQL condition"),
         (lambda document: indicator(document, "repayment_conduct").pop("coarser"), "overdue_flag_days"),
-        (version("parameters", {"round": 1}), "taken"),
+        (lambda document: document["versions"][0]["parameters"].update(round=1), "taken"),
         (
             lambda document: document["versions"][0]["blocks"].update(luck={"zh": "运", "en": "luck"}),
             "luck_input_state",
@@ -183,7 +183,7 @@ def test_an_indicator_of_its_own_sql_and_bins_needs_no_code(tmp_path: Path) -> N
             "bands": [{"below": 2, "points": 40}, {"at_least": 2, "below": 4, "points": 62.5}, {"at_least": 4, "points": 100}],
         }  # fmt: skip
         document["versions"][0]["indicators"] = [entry]
-        document["versions"][0]["parameters"] = {"overdue_flag_days": 60}
+        document["versions"][0]["parameters"]["overdue_flag_days"] = 60
 
     models: dict[str, Model] = {**MODELS, **load_models([tmp_path])}
     month = graded_month("2024-03", random_county(3, 60))

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from etl.grading import load_policies
 from etl.period import Period
-from tests.grading.county import County, Frames, graded_month, random_county
+from tests.grading.county import DIMENSIONS, County, Frames, graded_month, random_county
 from tests.sql.month import ROOT, Month
 
-FRAMES = ("households", "members", "consents", "loans", "mediation")
+FRAMES = ("households", "members", "consents", "loans", "mediation", "ballots", "items")
 ORDER = ("AAA", "AA", "A", "B", "C", "D")
 Randomness = np.random.Generator
 
@@ -102,12 +102,30 @@ def _unperformed(county: County, rng: Randomness) -> Frames:
     return {"mediation": cases}
 
 
+def _worse_review(county: County, rng: Randomness) -> Frames:
+    """A third less in the register and in every mark."""
+    marks = [f"{name}_mark" for name in DIMENSIONS]
+    ballots = county.ballots.assign(**{name: county.ballots[name] * 2 // 3 for name in marks})
+    return {**_less("civility_score")(county, rng), "ballots": ballots}
+
+
+def _worse_items(county: County, rng: Randomness) -> Frames:
+    """Good deeds become breaches, some penalties vetoes."""
+    items = county.items.copy()
+    items.loc[items["list_kind"] == "positive", "item_code"] = "negative_waste"
+    items.loc[_some(rng, items) & (county.items["item_code"] == "negative_waste"), "item_code"] = "veto_enforcement"
+    both = items["item_code"].str.startswith("veto") & (county.items["item_code"] == "negative_waste")
+    extra = county.items[both].assign(event_key=lambda rows: rows["event_key"] + "-as-before")
+    items["list_kind"] = items["item_code"].str.partition("_")[0]
+    return {"items": pd.concat([items, extra])}
+
+
 WORSE: Mapping[str, Callable[[County, Randomness], Frames]] = {
     "longer_arrears": _longer_arrears, "written_off": _written_off, "younger_notes": _younger_notes,
     "more_debt": _more_debt, "fewer_hands": _fewer_hands,
     "lower_income": _less("annual_income_yuan"), "fewer_assets": _less("total_assets_yuan"), "less_land": _less("farmland_mu"),
-    "worse_review": _less("civility_score"), "unstable_income": _unstable_income,
-    "no_help": _no_help, "unperformed": _unperformed,
+    "worse_review": _worse_review, "unstable_income": _unstable_income,
+    "no_help": _no_help, "unperformed": _unperformed, "worse_items": _worse_items,
 }  # fmt: skip
 LOWERED = {
     "longer_arrears": {"repayment_conduct", "current_arrears_share_pct"},
@@ -115,7 +133,7 @@ LOWERED = {
     "more_debt": {"debt_to_income_pct"}, "fewer_hands": {"labour_force"}, "fewer_assets": {"assets_to_town_median_pct"},
     "lower_income": {"income_to_town_median_pct", "debt_to_income_pct"}, "less_land": {"farmland_mu"},
     "worse_review": {"civility_review"}, "unstable_income": {"stable_income"}, "no_help": {"mediation_help"},
-    "unperformed": {"agreement_performed"},
+    "unperformed": {"agreement_performed"}, "worse_items": {"list_items"},
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def own_version(scope: str) -> dict[str, Any]:
     version["indicators"] = [entry for entry in version["indicators"] if entry["id"] != "farmland_mu"]
     for entry in version["indicators"]:
         if entry["id"] == "civility_review":
-            entry["bands"][0]["points"], entry["max"] = 24, 24
+            entry["bands"][0]["points"], entry["max"] = 20, 20
         if "peer" in entry:
             entry["peer"] = {"of": entry["peer"]["of"], "within": "village", "minimum_sample": 5, "otherwise": "county"}
     version["grades"] = [

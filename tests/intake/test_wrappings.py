@@ -57,6 +57,7 @@ def test_several_gzip_members_are_one_text() -> None:
         make_zip({"a.csv": BODY}),
         zlib.compress(BODY),
     ],
+    ids=["empty", "plain", "a byte short", "cut", "garbage behind", "wrong checksum", "zip", "zlib"],
 )
 def test_what_is_no_whole_gzip_file_is_p107(content: bytes) -> None:
     read = read_bytes(content, make_layout(), GZIP)
@@ -147,6 +148,7 @@ def test_one_bad_part_spoils_the_delivery() -> None:
         (make_feed("gzip", inside="zip"), gzip.compress(BODY)),
         (make_feed("gzip", inside="zip"), make_zip({"a.csv": BODY})),
     ],
+    ids=["upwards", "nested", "bomb", "many", "absolute", "gzip bomb", "no zip", "no gzip"],
 )
 def test_harmful_packages_are_p107(feed: Feed, content: bytes) -> None:
     read = read_bytes(content, make_layout(), feed)

@@ -32,13 +32,17 @@ MONEY = {
     "business_debt_yuan", "operated_land_mu", "collective_income_yuan", "dividend_yuan", "collective_assets_yuan",
     "collective_debt_yuan",
 }  # fmt: skip
-WHOLE = {"overdue_days", "people_count", "worker_count", "led_household_count", "member_household_count"}
+MARKS = tuple(
+    f"{name}_mark"
+    for name in ("filial", "neighbour", "public_spirit", "customs", "law_abiding", "honesty", "hygiene", "diligence")
+)
+WHOLE = {"overdue_days", "people_count", "worker_count", "led_household_count", "member_household_count", *MARKS}
 YES_NO = {"is_report_filed", "is_listed_abnormal", "is_accounts_published", "is_audited"}
 CODED = {
     "five_class", "loan_status", "overdue_kind", "guarantee_code", "currency", "id_type", "flow_kind", "is_first_loan",
     "residence_status", "relation_code", "sex", "has_stable_income", "purpose", "decision", "dispute_type", "result",
     "handled_level", "actor_tier", "referred_to", "agreement_kind", "performance", "unperformed_by", "business_kind",
-    "operating_status", "trade_code",
+    "operating_status", "trade_code", "is_informed", "list_kind", "item_code", "issuer_kind", "legal_basis", "severity", "is_sealed",
 }  # fmt: skip
 ITEMS = (
     "licence", "product_safety", "fire_safety", "fair_employment", "site_order", "price_display", "true_measure",
@@ -154,6 +158,14 @@ def read_log(book: Book, path: Path) -> File:
     return File(town, "mediation", path.name, path.name, layout, rows)
 
 
+def read_village_life(book: Book, path: Path, dataset: str) -> File:
+    layout = book.source("village_life")["feeds"][dataset]["layouts"][0]
+    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+    assert rows[0] == list(layout["columns"])
+    heads = list(layout["columns"].values())
+    return File("village_life", dataset, path.name, path.name, layout, [_cut(row, heads) for row in rows[1:]])
+
+
 def read_list(book: Book, path: Path) -> File:
     """A list of businesses, collectives, merchants or applications."""
     dataset = path.name.rpartition("_")[0]
@@ -185,6 +197,9 @@ def read_all(book: Book, out: Path, period: str) -> Iterator[File]:
     yield read_workbook(book, next((drop / "xinhe_vb").glob(f"*{period}*.xlsx")), layout, "xinhe_vb", "loans")
     for path in sorted((drop / "village_logs").glob(f"*{month}*")):
         yield read_log(book, path)
+    for dataset in ("civility_ballots", "credit_events"):
+        for path in (drop / "village_life").glob(f"{dataset}_{month}*"):
+            yield read_village_life(book, path, dataset)
     for path in sorted((drop / "enterprises").glob(f"*{month}*")):
         yield read_list(book, path)
     for dataset in ("households", "members", "consents"):
@@ -316,6 +331,9 @@ TYPES = {
     "consents": dict(C001="granted_on", C002="expires_on", C003="withdrawn_on"),
     "mediation": dict(D001="registered_on", D002="accepted_on", D003="closed_on", D004="amount_yuan", D005="agreement_on",
                       D006="people_count", D007="due_on", D008="judicially_confirmed_on"),
+    "civility_ballots": dict(B001="reviewed_on", **{f"B01{number}": name for number, name in enumerate(MARKS, start=1)}),
+    "credit_events": dict(N001="notice_on", N002="event_from_on", N003="event_to_on", N004="publication_until_on",
+                          N005="repaired_on", N006="revoked_on"),
     "businesses": dict(Y001="founded_on", Y002="closed_on", Y003="operating_income_yuan", Y004="business_assets_yuan",
                        Y005="business_debt_yuan", Y006="worker_count", Y007="operated_land_mu", Y008="led_household_count",
                        Y009="is_report_filed", Y010="is_listed_abnormal", Y011="reported_on"),
@@ -336,6 +354,9 @@ REQUIRED = {
     "consents": dict(C101="consent_no", C102="subject_id_no", C103="recipient", C104="purpose", C105="granted_on",
                      C106="decision"),
     "mediation": dict(D101="case_no", D102="village_code", D103="dispute_type", D104="registered_on", D105="result"),
+    "civility_ballots": dict(B101="ballot_no", B102="round", B103="household_no", B104="reviewer_id_no", B105="is_informed",
+                             B106="reviewed_on"),
+    "credit_events": dict(N101="event_no", N102="bound_id_no", N103="list_kind", N104="item_code", N105="event_from_on"),
     "businesses": dict(Y101="credit_code", Y102="business_kind", Y103="village_code", Y104="in_charge_id_no",
                        Y105="founded_on", Y106="operating_status", Y107="reported_on"),
     "collectives": dict(J101="collective_code", J102="collective_name", J103="village_code", J104="in_charge_id_no",
@@ -353,6 +374,9 @@ CODES = {
     "consents": dict(C110="purpose", C111="decision"),
     "mediation": dict(D110="dispute_type", D111="result", D112="handled_level", D114="performance", D115="actor_tier",
                       D116="agreement_kind", D117="referred_to", D118="unperformed_by"),
+    "civility_ballots": dict(B110="is_informed"),
+    "credit_events": dict(N110="list_kind", N111="item_code", N112="issuer_kind", N113="legal_basis", N114="severity",
+                          N115="is_sealed"),
     "businesses": dict(Y110="business_kind", Y111="operating_status"),
     "collectives": dict(J110="operating_status"),
     "merchants": dict(S110="trade_code", S111="operating_status"),
@@ -362,6 +386,7 @@ CODES = {
 UNIQUE = {
     "loans": dict(L140="loan_no"), "loan_flows": dict(F140="flow_no"), "households": dict(H140="household_no"),
     "members": dict(M140="member_no", M141="id_no"), "consents": dict(C140="consent_no"), "mediation": dict(D140="case_no"),
+    "civility_ballots": dict(B140="ballot_no"), "credit_events": dict(N140="event_no"),
     "businesses": dict(Y140="credit_code"), "collectives": dict(J140="collective_code", J141="village_code"),
     "merchants": dict(S140="merchant_no"), "merchant_reviews": dict(R140="application_no"),
 }  # fmt: skip
@@ -479,6 +504,40 @@ def mediation(
     }  # fmt: skip
 
 
+def civility_ballots(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
+    round_ = raw("round")
+    marks = [v(name) for name in MARKS]
+    broken = any(raw(name) is not None and v(name) is None for name in MARKS)
+    complete = False if any(raw(name) is None for name in MARKS) else None if broken else True
+    return {
+        **{f"B12{number}": within(mark, 0, 10) for number, mark in enumerate(marks, start=1)},
+        "B130": None if round_ is None else re.fullmatch(r"20\d{2}[0-9A-Z-]{0,4}", round_, re.ASCII) is not None,
+        "B131": identity_is_valid(v("reviewer_id_no")), "B201": le(v("reviewed_on"), end),
+        "B202": when(eq(v("is_informed"), "true"), complete),
+    }  # fmt: skip
+
+
+def credit_events(
+    book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
+) -> Raw:
+    kind, begun, basis, bank = v("list_kind"), v("event_from_on"), v("legal_basis"), raw("joint_bank_code")
+    documented = all(raw(name) is not None for name in ("document_no", "issuer_text", "notice_on"))
+    lawful = (
+        None if basis is None and raw("legal_basis") is not None else basis in ("enforcement", "judgment", "penalty")
+    )
+    is_positive = eq(kind, "positive")
+    return {
+        "N131": identity_is_valid(v("bound_id_no")), "N201": either(is_positive, documented),
+        "N202": eq(v("is_sealed"), "false"), "N203": ge(v("event_to_on"), begun), "N204": le(v("notice_on"), end),
+        "N205": ge(v("repaired_on"), begun), "N206": ge(v("revoked_on"), begun),
+        "N207": eq((v("item_code") or "").partition("_")[0] or None, kind), "N208": either(is_positive, lawful),
+        "N209": (bank is None) == (raw("joint_loan_no") is None),
+        "N210": one_of(bank, "county", "qinghe_rcb", "baiyun_rcb", "xinhe_vb"),
+    }  # fmt: skip
+
+
 def businesses(
     book: Book, file: File, start: date, end: date, v: Callable[[str], Value], raw: Callable[[str], Value]
 ) -> Raw:
@@ -558,7 +617,8 @@ def merchant_reviews(
 
 CROSS = {
     "loans": loans, "loan_flows": loan_flows, "households": households, "members": members, "consents": consents,
-    "mediation": mediation, "businesses": businesses, "collectives": collectives, "merchants": merchants,
+    "mediation": mediation, "civility_ballots": civility_ballots, "credit_events": credit_events,
+    "businesses": businesses, "collectives": collectives, "merchants": merchants,
     "merchant_reviews": merchant_reviews,
 }  # fmt: skip
 

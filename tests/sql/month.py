@@ -28,7 +28,10 @@ HISTORIES = (
     "core_mediation_parties",
     "mart_bank_scorecard",
 )
-POLICY_PARAMETERS = {"overdue_flag_days": 60, "in_charge_flag_days": 60}
+POLICY_PARAMETERS = {
+    "overdue_flag_days": 60, "in_charge_flag_days": 60, "civility_minimum_reviewers": 3, "civility_trim_pct": 20,
+    "civility_copied_households": 3,
+}  # fmt: skip
 OWN_INPUTS = {
     "expected_inputs": {
         "supplier": "VARCHAR", "dataset": "VARCHAR", "state": "VARCHAR", "kind": "VARCHAR", "is_due_known": "BOOLEAN",
