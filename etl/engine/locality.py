@@ -19,7 +19,7 @@ from sqlglot import exp
 from etl.engine.dialect import DIALECT
 
 VILLAGE_COLUMN = "village_code"
-_TOKEN_WORDS = frozenset({"key", "token", "id"})  # also household_key_before, case_id
+_TOKEN_WORDS = frozenset({"key", "token"})  # also household_key_before
 
 
 class Reach(IntEnum):
@@ -79,7 +79,7 @@ def tables_of(sql: str) -> frozenset[str]:
 
 def is_token(column: str) -> bool:
     """Whether a column links rows of one subject."""
-    return bool(_TOKEN_WORDS & set(column.split("_")))
+    return column.endswith("_id") or bool(_TOKEN_WORDS & set(column.split("_")))
 
 
 def _in_order(tree: exp.Expr) -> list[exp.CTE]:
