@@ -50,7 +50,13 @@ from etl.workspace import Workspace
 
 HISTORY_MONTHS = 11
 REGISTER = "members"
-_NOT_GRADED_BY = {"first_period", "second_opinion", "approval", "gates"}  # of county.yml: no grade depends on it
+_NOT_GRADED_BY = {
+    "first_period",
+    "second_opinion",
+    "approval",
+    "gates",
+    "regrade",
+}  # of county.yml: no grade depends on it
 _LAYERS = ("core", "features", "indicators", "marts", "audit")
 
 
@@ -537,8 +543,13 @@ def _of_layer(inputs: MonthInputs, layer: str) -> Iterable[Model]:
 # -- stage and publish ------------------------------------------------------------------------------------------------
 
 
-def stage(engine: DuckEngine, inputs: MonthInputs, base: Base, files: Sequence[DataFile], *, now: datetime) -> Staged:
-    """Record the grading whose tables are written to the lake's data folder; nothing is visible yet."""
+def stage(
+    engine: DuckEngine, inputs: MonthInputs, base: Base | None, files: Sequence[DataFile], *, now: datetime
+) -> Staged:
+    """Record the grading whose tables are written to the lake's data folder; nothing is visible yet.
+
+    `base` is what the next grading of the month may rest on, where it may be graded in part.
+    """
     ws, period = inputs.ws, str(inputs.period)
     staged = Staged(ws.settings.staging / period / f"{inputs.fingerprint}.json", tuple(files))
     save_staged(staged.path, files, _facts(inputs), base)

@@ -459,7 +459,8 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
     if known and known.fingerprint == inputs.fingerprint:
         return Grading(period, changed=False, staged=months.unreleased(ws, known))
     approval.require_policies(ws, inputs)
-    staged = _grade_affected(ws, inputs, known, now=now) if known else None
+    in_part = ws.registry.county.regrade == "affected"
+    staged = _grade_affected(ws, inputs, known, now=now) if known and in_part else None
     staged = staged or _grade_all(ws, inputs, now=now)
     across.settle(ws, period)
     return Grading(period, changed=True, staged=staged.path)
@@ -469,10 +470,11 @@ def _grade_all(ws: Workspace, inputs: MonthInputs, *, now: datetime) -> Staged:
     """Conform and grade a whole month."""
     with ws.engine() as engine, _timed(ws, str(inputs.period), "grade", now) as counts:
         months.register_inputs(engine, inputs)
-        how = months.recipe(engine, inputs)
+        in_part = ws.registry.county.regrade == "affected"
+        how = months.recipe(engine, inputs) if in_part else None
         conform(engine, inputs)
         grade(engine, inputs)
-        base = months.base_of_next(engine, inputs, how, {name: name for name in how.kept})
+        base = months.base_of_next(engine, inputs, how, {name: name for name in how.kept}) if how else None
         staged = months.stage(engine, inputs, base, months.write_tables(engine, inputs), now=now)
         counts.update(rows_out=staged.rows)
     return staged

@@ -154,6 +154,7 @@ class County(Strict):
     synthetic: bool
     second_opinion: SecondOpinion = SecondOpinion()
     gates: Gates = Gates()
+    regrade: Literal["whole", "affected"] = "whole"
 
     @model_validator(mode="after")
     def _rounds_follow_each_other(self) -> County:

@@ -111,7 +111,8 @@ def test_a_revision_regrades_alone_and_a_rejected_one_changes_nothing(fresh: Cou
     assert released.release_id == "2024-02-002"
 
 
-def test_a_revision_is_graded_in_part_and_all_tables_are_as_from_the_whole(fresh: County) -> None:
+def test_a_revision_is_graded_in_part_and_all_tables_are_as_from_the_whole(fresh: County, tmp_path: Path) -> None:
+    fresh.settings = replace(fresh.settings, config=(in_part(fresh.settings.config[0], tmp_path / "config"),))
     fresh.live("2024-02")
     place = next((fresh.settings.drop / "baiyun_rcb").glob("农户贷款借据_202402.csv"))
     revise(fresh, place.with_name("农户贷款借据_202402_2.csv"), place.read_bytes().rsplit(b"\n", 4)[0] + b"\n")
@@ -122,6 +123,14 @@ def test_a_revision_is_graded_in_part_and_all_tables_are_as_from_the_whole(fresh
     assert [step for step, _ in steps] == ["grade", "grade_affected"]
     assert steps[1][1] > 0
     assert contents(fresh)["2024-02"] == whole_contents(fresh, "2024-02")
+
+
+def in_part(config: Path, folder: Path) -> Path:
+    """The same configuration, but that a month is graded again only where its inputs changed."""
+    shutil.copytree(config, folder)
+    with (folder / "county.yml").open("a", encoding="utf-8") as file:
+        file.write("regrade: affected\n")
+    return folder
 
 
 def whole_contents(county: County, period: str) -> dict[str, str]:
