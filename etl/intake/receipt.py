@@ -43,6 +43,8 @@ _PROVINCE = "(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]|91)"
 _BORN = "(?:18|19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 IDENTITY_NUMBER: Final = f"({_PROVINCE}[0-9]{{4}}){_BORN}[0-9]{{3}}[0-9Xx]"
 IDENTITY_MASK: Final = r"\1************"
+# a self-employed person's credit code names the person: 92, 6 area digits, 10 characters of GB 32100-2015
+_OWN_CREDIT_CODE = f"(^|[^0-9A-Z])(92{_PROVINCE}[0-9]{{4}})[0-9A-HJ-NPQRTUWXY]{{10}}"
 _PHONE = "(^|[^0-9])1[3-9][0-9]{9}($|[^0-9])"
 _LONG_NUMBER = r"^([0-9]{12,})$"
 _MAX_VALUE_CHARACTERS = 80
@@ -260,8 +262,9 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def mask_identity(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """Texts in which every identity number keeps only its six area digits."""
-    return pc.replace_substring_regex(texts, IDENTITY_NUMBER, IDENTITY_MASK)
+    """Texts in which every number that names a person (identity number, own credit code) ends with its area digits."""
+    masked = pc.replace_substring_regex(texts, IDENTITY_NUMBER, IDENTITY_MASK)
+    return pc.replace_substring_regex(masked, _OWN_CREDIT_CODE, r"\1\2**********")
 
 
 def harmless_name(name: str) -> str:

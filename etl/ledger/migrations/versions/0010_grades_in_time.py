@@ -68,6 +68,18 @@ KEPT = (
 COMMENTS = (
     "COMMENT ON VIEW audit.grade_history IS 'each grade with the days it was valid and the time it was known to be so; "
     "both ends open to the right, NULL: still'",
+    """
+DO $$ DECLARE one record; BEGIN
+  FOR one IN SELECT attname FROM pg_attribute
+    WHERE attrelid = 'audit.grade_history'::regclass AND attnum > 0
+  LOOP
+    EXECUTE format('COMMENT ON COLUMN audit.grade_history.%I IS %L', one.attname, (
+      SELECT col_description(attrelid, attnum) FROM pg_attribute
+      WHERE attrelid = 'audit.grade_statements'::regclass AND attname = one.attname));
+  END LOOP;
+END $$
+""",
+    "COMMENT ON COLUMN audit.grade_history.valid_to_on IS 'day on which another grade took its place, or it lapsed; NULL: still'",
     "COMMENT ON FUNCTION audit.grades_as_of IS 'the grades of everybody on a day, as they were known at an instant'",
 )
 
