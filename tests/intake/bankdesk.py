@@ -16,6 +16,7 @@ import yaml
 from etl import pipeline
 from etl.ledger.records import Delivery
 from etl.ledger.repository import Ledger
+from etl.registry import load_registry
 from etl.settings import PROJECT_ROOT, Settings
 from simulator import simulate
 
@@ -32,12 +33,19 @@ def small_world(folder: Path, period: str = PERIOD) -> Path:
     return folder
 
 
+def make_zones(settings: Settings) -> None:
+    """The drop zones that are configured, empty."""
+    registry = load_registry(settings.config)
+    for owner in (*registry.banks.values(), *registry.sources.values()):
+        if owner.drop and owner.drop.startswith("{drop}"):
+            Path(owner.drop.format(drop=settings.drop)).mkdir(parents=True, exist_ok=True)
+
+
 def settings_at(home: Path, url: str, **more: object) -> Settings:
     """Settings of a home whose drop zones exist and are empty."""
     environment = {"HOME": home, "WAREHOUSE_URL": url, "QUIET_SECONDS": 0, "LANDING_RESERVE_BYTES": 0, **more}
     settings = Settings.from_environment({f"CREDITVILLAGE_{name}": str(value) for name, value in environment.items()})
-    for zone in ("baiyun_rcb", "qinghe_rcb", "xinhe_vb", "village_logs"):
-        (settings.drop / zone).mkdir(parents=True, exist_ok=True)
+    make_zones(settings)
     return settings
 
 

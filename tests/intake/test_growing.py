@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from etl.intake.arrivals import Listed, Observation, Patience, Scan, observe, scan, settled
 from etl.registry import Registry, load_registry
 from etl.settings import PROJECT_ROOT, Settings
-from tests.intake.bankdesk import NOW
+from tests.intake.bankdesk import NOW, make_zones
 
 QUIET_SECONDS = 30.0
 BEGUN_AT = NOW.timestamp()
@@ -65,8 +65,7 @@ def registry() -> Registry:
 def settings() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory() as home:
         settings = Settings.from_environment({"CREDITVILLAGE_HOME": home})
-        for zone in ("baiyun_rcb", "qinghe_rcb", "xinhe_vb", "village_logs"):
-            (settings.drop / zone).mkdir(parents=True)
+        make_zones(settings)
         yield settings
 
 
