@@ -21,7 +21,7 @@ STEPS: list[Step] = [
     ("etl.ledger.repository:Ledger", "claim", "after", 1),
     ("etl.ledger.repository:Ledger", "begin_attempt", "after", 1),
     ("etl.intake.delivery:_PartSink", "write", "after", 1),
-    ("etl.intake.delivery", "_verify", "before", 1),
+    ("etl.intake.delivery", "verify_landed", "before", 1),
     ("etl.ledger.repository:Ledger", "landed", "before", 1),
     ("etl.ledger.repository:Ledger", "landed", "after", 1),
     ("etl.ledger.repository:Ledger", "step", "after", 1),

@@ -20,7 +20,7 @@ from tests.intake.killing import Step, run
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 STEPS: list[Step] = [
-    ("etl.intake.delivery", "_verify", "before", 1),
+    ("etl.intake.delivery", "verify_landed", "before", 1),
     ("etl.ledger.repository:Ledger", "pulled", "after", 2),
     ("etl.ledger.repository:Ledger", "landed", "after", 3),
 ]
