@@ -35,7 +35,7 @@ class FrozenMonth:
     def grade(self) -> None:
         """Run the grading plan. Households that are not chosen still count among the peers, and in no other relation."""
         statements = months.plan(self.inputs)
-        peers = [one for one in statements if one.name.startswith("feature_peers")]
+        peers = [one for one in statements if one.is_of_peers]
         for statement in peers:
             months.run_statement(self.engine, self.inputs, statement)
         self._narrow()
@@ -64,8 +64,8 @@ def frozen_month(
 
     Raises DataError when its inputs are not those it was graded from: there is nothing frozen to look at.
     """
-    inputs = replace(months.inputs_of(ws, period), candidate=policies)
-    graded = _graded(ws, period)
+    present = months.inputs_of(ws, period)
+    graded, inputs = _graded(ws, present), replace(present, candidate=policies)
     chosen = None if households is None else frozenset(households)
     with ws.engine() as engine:
         months.register_inputs(engine, inputs)
@@ -76,9 +76,10 @@ def frozen_month(
         yield FrozenMonth(engine, inputs, chosen)
 
 
-def _graded(ws: Workspace, period: str) -> Grading:
+def _graded(ws: Workspace, present: MonthInputs) -> Grading:
+    period = str(present.period)
     graded = ws.ledger.last_grading(period)
-    if graded is None or graded.fingerprint != months.inputs_of(ws, period).fingerprint:
+    if graded is None or graded.fingerprint != present.fingerprint:
         problem = "not graded yet" if graded is None else "graded from other inputs than the present ones"
         raise DataError(f"{period}: {problem}", f"grade it first: creditvillage run --period {period}")
     return graded

@@ -14,7 +14,7 @@ from pathlib import Path
 from etl import months
 from etl.affected import Everything, Recipe, Spliced, base_of, recompute
 from etl.contract.model import Contract
-from etl.engine.duck import DuckEngine, identifier
+from etl.engine.duck import DuckEngine, identifier, literal
 from etl.ledger.records import Grading
 from etl.months import Base, MonthInputs, Staged
 from etl.publish.lake import DataFile, write_partition
@@ -81,7 +81,7 @@ def _register_rows(engine: DuckEngine, side: str, paths: list[str], name: str) -
 
 
 def _register_files(engine: DuckEngine, name: str, paths: list[str]) -> None:
-    files = ", ".join(f"'{path}'" for path in paths)
+    files = ", ".join(map(literal, paths))
     engine.run_view(name, f"SELECT * FROM read_parquet([{files}])")
 
 

@@ -50,13 +50,8 @@ from etl.workspace import Workspace
 
 HISTORY_MONTHS = 11
 REGISTER = "members"
-_NOT_GRADED_BY = {
-    "first_period",
-    "second_opinion",
-    "approval",
-    "gates",
-    "regrade",
-}  # of county.yml: no grade depends on it
+# of county.yml: no grade depends on it
+_NOT_GRADED_BY = {"first_period", "second_opinion", "approval", "gates", "regrade"}
 _LAYERS = ("core", "features", "indicators", "marts", "audit")
 
 

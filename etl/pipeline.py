@@ -459,8 +459,8 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
     if known and known.fingerprint == inputs.fingerprint:
         return Grading(period, changed=False, staged=months.unreleased(ws, known))
     approval.require_policies(ws, inputs)
-    in_part = ws.registry.county.regrade == "affected"
-    staged = _grade_affected(ws, inputs, known, now=now) if known and in_part else None
+    in_part = known if ws.registry.county.is_regraded_in_part else None
+    staged = _grade_affected(ws, inputs, in_part, now=now) if in_part else None
     staged = staged or _grade_all(ws, inputs, now=now)
     across.settle(ws, period)
     return Grading(period, changed=True, staged=staged.path)
@@ -470,8 +470,7 @@ def _grade_all(ws: Workspace, inputs: MonthInputs, *, now: datetime) -> Staged:
     """Conform and grade a whole month."""
     with ws.engine() as engine, _timed(ws, str(inputs.period), "grade", now) as counts:
         months.register_inputs(engine, inputs)
-        in_part = ws.registry.county.regrade == "affected"
-        how = months.recipe(engine, inputs) if in_part else None
+        how = months.recipe(engine, inputs) if ws.registry.county.is_regraded_in_part else None
         conform(engine, inputs)
         grade(engine, inputs)
         base = months.base_of_next(engine, inputs, how, {name: name for name in how.kept}) if how else None

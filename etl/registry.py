@@ -156,6 +156,10 @@ class County(Strict):
     gates: Gates = Gates()
     regrade: Literal["whole", "affected"] = "whole"
 
+    @property
+    def is_regraded_in_part(self) -> bool:
+        return self.regrade == "affected"
+
     @model_validator(mode="after")
     def _rounds_follow_each_other(self) -> County:
         begins = [one.from_ for one in self.rounds]

@@ -13,7 +13,7 @@ What ends a household's being rated needs a legal ground, not a notice, and take
 from __future__ import annotations
 
 from etl.grading.policy import HouseholdVersion
-from etl.grading.scorecard import grade_sql, rank_of_grade_sql, rank_sql, veto_ids_sql
+from etl.grading.scorecard import grade_sql, rank_of_grade_sql, rank_sql, veto_ids_sql, veto_rank_sql
 from etl.grading.words import text
 
 AWAITING_INPUT = "awaiting_input"
@@ -75,7 +75,7 @@ def _concerned_sql(version: HouseholdVersion) -> str:
     worse = f"{_rank(version, 'former.effective_grade')} > {_rank(version, 'own.effective_grade')}"
     return (
         "SELECT s.household_key, s.town_code, s.village_code, s.score, s.not_rated_reason, s.input_state, "
-        f"s.computed_rank, {veto_ids_sql(version)} AS veto_ids, "
+        f"s.computed_rank, {veto_ids_sql(version)} AS veto_ids, {veto_rank_sql(version)} AS veto_rank, "
         f"s.{version.single_source_fall.block}_points AS source_points, "
         f"CASE WHEN own.household_key IS NULL OR {worse} THEN coalesce(former.household_key, own.household_key) "
         "ELSE own.household_key END AS key_before, "
@@ -153,10 +153,12 @@ def _hold_reason(version: HouseholdVersion, notice_days: int) -> str:
     """Why the computed grade is not the one in effect; NULL where it is.
 
     A deep fall rests on one bank when, with last month's points of its block, it would not be deep; it stays on hold in
-    later months until the bank confirms or the fall is gone, whatever else is open meanwhile.
+    later months until the bank confirms or the fall is gone, whatever else is open meanwhile. What a veto alone brings
+    down rests on no bank.
     """
     hold = version.single_source_fall.hold
     rests = f"(NOT {_is_deep(version, 'rank_without_source')} OR hold_reason_before = {text(AWAITING_BANK)})"
+    rests = f"{rests} AND NOT {_is_deep(version, 'veto_rank')}"
     waits = f"{'TRUE' if hold else 'FALSE'} AND rank_without_source IS NOT NULL AND {rests} AND NOT is_confirmed"
     rises = "input_state <> 'complete' AND computed_rank < standing_rank"
     falls = "is_disputed AND computed_rank > standing_rank"

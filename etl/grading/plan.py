@@ -27,12 +27,14 @@ class Statement:
     """One relation of the plan. `published` ones are core tables with a contract, their SELECT is in key order.
 
     A `streamed` statement is large and read by no later one: write it straight to its file instead of keeping a table.
+    One `is_of_peers` looks at all subjects, also when only some of them are graded.
     """
 
     name: str
     sql: str
     published: bool = False
     streamed: bool = False
+    is_of_peers: bool = False
 
 
 def grading_plan(policies: Policies, models: Mapping[str, Model], *, notice_days: int = 0) -> list[Statement]:
@@ -115,7 +117,7 @@ def _scored(card: Card) -> Iterator[Statement]:
     """Peers, held points and scores of one version; its parameters are bound."""
     _refuse_reserved(card)
     parts = [
-        Statement(card.peers(within), peers_sql(card, within))
+        Statement(card.peers(within), peers_sql(card, within), is_of_peers=True)
         for within in ("town", "village")
         if peers_within(card, within)
     ]

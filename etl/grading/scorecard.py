@@ -110,6 +110,12 @@ def plain_grades_sql(card: Card) -> str:
     )
 
 
+def veto_rank_sql(version: ScorecardVersion) -> str:
+    """The best rank that the vetoes of a subject leave: 1 without any."""
+    caps = [f"CASE WHEN veto_{veto.id} THEN {version.rank_of(veto.cap)} ELSE 1 END" for veto in version.veto]
+    return f"greatest({', '.join(['1', *caps])})"
+
+
 def veto_ids_sql(version: ScorecardVersion) -> str:
     """The vetoes that caught a household, by name; NULL for none."""
     if not version.veto:
@@ -292,7 +298,6 @@ def _summed(card: Card, source: str, measured: Sequence[Measured]) -> str:
     points = added([f"{entry.indicator.id}_points" for entry in measured])
     score = f"{points} + {number(version.base)}" if version.base else points
     incomplete = word(INCOMPLETE, _reason_type(version))
-    caps = "".join(f", CASE WHEN veto_{veto.id} THEN {version.rank_of(veto.cap)} ELSE 1 END" for veto in version.veto)
     columns = ", ".join(
         (
             card.key, FORMER.format(card.subject), "town_code", "village_code",
@@ -304,7 +309,7 @@ def _summed(card: Card, source: str, measured: Sequence[Measured]) -> str:
             *(f"{block}_input_state" for block in version.blocks),
         )
     )  # fmt: skip
-    rank = f"CAST(greatest({rank_sql(version.grades, 'score')}{caps}) AS TINYINT)"
+    rank = f"CAST(greatest({rank_sql(version.grades, 'score')}, {veto_rank_sql(version)}) AS TINYINT)"
     return (
         f"SELECT *, CASE WHEN not_rated_reason IS NULL THEN {rank} END AS computed_rank\n"
         f"FROM (\nSELECT {columns}, {kept} FROM (\n{source}\n) AS settled\n) AS scored"

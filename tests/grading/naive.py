@@ -390,13 +390,17 @@ _VALUES: dict[str, Any] = {
 
 
 def _grade_of(county: _Facts, score: Decimal, key: str) -> str:
-    found = next(
-        cut["grade"]
-        for cut in county.policy["grades"]
-        if "at_least" not in cut or score >= Decimal(str(cut["at_least"]))
-    )
-    caps = [cap for cap, caught in (("C", county.vetoed), ("D", county.listed)) if key in caught]
-    return max([str(found), *caps], key=ORDER.index)
+    return max([_plain_grade(county, score), *_caps(county, key)], key=ORDER.index)
+
+
+def _plain_grade(county: _Facts, score: Decimal) -> str:
+    """By the cut-offs alone, without vetoes."""
+    cuts = county.policy["grades"]
+    return next(str(cut["grade"]) for cut in cuts if "at_least" not in cut or score >= Decimal(str(cut["at_least"])))
+
+
+def _caps(county: _Facts, key: str) -> list[str]:
+    return [cap for cap, caught in (("C", county.vetoed), ("D", county.listed)) if key in caught]
 
 
 def _is_deep(grade_now: str, before: str) -> bool:
@@ -426,12 +430,7 @@ def _rests_on_one_bank(county: _Facts, key: str, points: dict[str, Any], standin
     }  # fmt: skip
     bank = {entry["id"] for entry in county.policy["indicators"] if entry["block"] == "bank"}
     before = county.before_points[key]
-    if len(banks) != 1 or not before:
+    if len(banks) != 1 or not before or any(_is_deep(cap, standing) for cap in _caps(county, key)):
         return False
     score = sum((before[name] if name in bank else value for name, value in points.items()), Decimal(0))
-    cut = next(
-        entry["grade"]
-        for entry in county.policy["grades"]
-        if "at_least" not in entry or score >= Decimal(str(entry["at_least"]))
-    )
-    return not _is_deep(cut, standing) or hold == "awaiting_bank_confirmation"
+    return not _is_deep(_plain_grade(county, score), standing) or hold == "awaiting_bank_confirmation"

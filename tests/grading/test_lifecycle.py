@@ -145,6 +145,16 @@ def test_a_fall_stays_on_hold_while_the_bank_is_silent() -> None:
     assert _grades(month) == [("h", "B", "AAA", "awaiting_bank_confirmation", "computed", "2024-02-29")]
 
 
+def test_a_fall_that_a_veto_alone_brings_does_not_wait_for_the_bank() -> None:
+    """Without the bank's arrears the household would stand at AAA or AA, and the veto would bring it to D all the same."""
+    veto = {"event_key": "e", "person_key": "p", "list_kind": "veto", "is_in_force": True, "input_state": "complete"}
+    month = _month(
+        GOOD, {"effective_grade": "AAA"}, core_loans=[_note("a", 95)], previous_core_household_points=_points_before(40),
+        core_credit_events=[veto],
+    )  # fmt: skip
+    assert _grades(month) == [("h", "D", "D", None, "effective", "2024-03-31")]
+
+
 def test_a_split_household_takes_over_what_stood() -> None:
     """The new household's rows are not settled, so it cannot rise above the grade of the one it came from."""
     features = GOOD | {"former_household_key": "old", "input_state": "carried_forward"}

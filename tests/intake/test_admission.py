@@ -150,7 +150,6 @@ def test_the_zone_says_whose_a_file_is(tmp_path: Path, home: Path, database_url:
     stranger = ours.replace("baiyun_rcb", "heihe_rcb").replace("99000000000022", "99000000000099")
     (config / "banks" / "heihe_rcb.yml").write_text(stranger, "utf-8")
     settings = settings_at(home, database_url, CONFIG=config)
-    (settings.drop / "heihe_rcb").mkdir()
     put_flagged(settings, "heihe_rcb", next((world / "baiyun_rcb").glob("*.csv")))
     [delivery] = take_in_all(settings)
     assert (delivery.supplier, delivery.outcome, delivery.in_force) == ("heihe_rcb", "rejected", False)

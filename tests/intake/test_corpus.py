@@ -80,9 +80,8 @@ def corpus(
     template_database: str,
 ) -> Iterator[Corpus]:
     """All entries that were selected (`-k name` is fast) and good banks beside them, taken in by one process."""
-    selected = [
-        item.callspec.params["entry"] for item in request.session.items if "entry" in getattr(item, "fixturenames", ())
-    ]
+    given = [getattr(item, "callspec", None) for item in request.session.items]
+    selected = [entry for spec in given if spec and isinstance(entry := spec.params.get("entry"), Entry)]
     home = tmp_path_factory.mktemp("corpus")
     for url in fresh_database(postgres, template_database):
         environment = {
