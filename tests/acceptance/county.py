@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -23,6 +24,7 @@ from simulator import government, simulate
 
 PERIODS = ("2024-02", "2024-03")
 SEED = 341181
+SMALL = 600
 NOW = datetime(2024, 4, 5, 3, 0, tzinfo=UTC)
 DELIVERED = {
     "2024-02": datetime(2024, 3, 4, 1, 0, tzinfo=UTC),
@@ -94,13 +96,90 @@ class County:
 
 
 def three_towns(folder: Path) -> Path:
-    """The shipped configuration with three towns only: a small county costs a test less time."""
+    """The shipped configuration with three towns only and no second opinion on deliveries: it costs a test less time."""
     shutil.copytree(PROJECT_ROOT / "config", folder)
     lines = (folder / "places.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not line.startswith("3411811") or line.startswith(("341181100", "341181101"))]
     kept = [line for line in kept if not line.startswith("341181004")]
     (folder / "places.csv").write_text("".join(kept), encoding="utf-8")
+    terms = (folder / "county.yml").read_text(encoding="utf-8")
+    assert "share_pct: 100" in terms
+    (folder / "county.yml").write_text(terms.replace("share_pct: 100", "share_pct: 0"), encoding="utf-8")
     return folder
+
+
+class SmallCounty:
+    """600 households in three towns, lived through once; a test module gets them back as they were after a step.
+
+    Paths are part of what a home remembers, so the copy is put back where it was, one module at a time. The world, the
+    configuration and the token key can also be read from the copy, by counties of their own beside it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._kept = folder / "county", folder / "kept"
+        self._home = self._folder / "home"
+
+    @property
+    def beginnings(self) -> dict[str, Any]:
+        """What another county at another place needs to become the same: `county_at(home, **beginnings)`."""
+        self._reach("february")
+        kept = self._kept / "february" / "county"
+        key = Settings.from_environment({"CREDITVILLAGE_HOME": str(kept / "home")}).token_key_path
+        return {"households": SMALL, "worlds": kept / "home" / "worlds", "token_key": key, "config": kept / "config"}
+
+    @contextmanager
+    def after(self, step: Literal["february", "march"]) -> Iterator[County]:
+        """`february`: released; `march`: taken in besides, and neither graded nor released."""
+        self._reach(step)
+        self._put_back(step)
+        with county_at(self._home, SMALL, config=self._folder / "config") as county:
+            yield county
+
+    def _reach(self, step: str) -> None:
+        before = None
+        for name, live in _STEPS.items():
+            if not (self._kept / name).exists():
+                self._put_back(before) if before else three_towns(self._folder / "config")
+                with _opened(self._home, SMALL, config=self._folder / "config") as county:
+                    live(county)
+                self._keep(name)
+            if name == step:
+                return
+            before = name
+
+    def _keep(self, step: str) -> None:
+        for place in self._places():
+            _copy(place, self._kept / f"{step}.part" / place.name)
+        (self._kept / f"{step}.part").rename(self._kept / step)
+
+    def _put_back(self, step: str) -> None:
+        for place in self._places():
+            shutil.rmtree(place, ignore_errors=True)
+            _copy(self._kept / step / place.name, place)
+
+    def _places(self) -> list[Path]:
+        """The home with its configuration, and the server's data where they lie outside it."""
+        server = EmbeddedPostgres(self._home)._server_folder
+        outside = [server.with_name(f"{server.name}.id"), server] if not server.is_relative_to(self._home) else []
+        return [self._folder, *outside]
+
+
+def _february(county: County) -> None:
+    county.live(PERIODS[0])
+
+
+def _march(county: County) -> None:
+    county.deliver(PERIODS[1])
+    county.take_in(PERIODS[1])
+
+
+_STEPS = {"february": _february, "march": _march}
+
+
+def _copy(source: Path, target: Path) -> None:
+    """With owners and times: the server's files belong to another account, and a file's time tells whether it is settled."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
 @contextmanager
@@ -113,16 +192,29 @@ def county_at(
     config: Path | None = None,
 ) -> Iterator[County]:
     """A county with servers of its own; everything is gone afterwards."""
+    try:
+        with _opened(home, households, worlds=worlds, token_key=token_key, config=config) as county:
+            yield county
+    finally:
+        EmbeddedPostgres(home).erase()
+
+
+@contextmanager
+def _opened(
+    home: Path,
+    households: int,
+    *,
+    worlds: Path | None = None,
+    token_key: Path | None = None,
+    config: Path | None = None,
+) -> Iterator[County]:
+    """A county with servers of its own, which stop afterwards."""
     environment = {"CREDITVILLAGE_HOME": str(home), "CREDITVILLAGE_QUIET_SECONDS": "0"}
     if token_key:
         environment["CREDITVILLAGE_TOKEN_KEY"] = str(token_key)
     if config:
         environment["CREDITVILLAGE_CONFIG"] = str(config)
-    server = EmbeddedPostgres(home)
-    try:
-        with database(Settings.from_environment(environment)) as settings:
-            county = County(settings, server, worlds or home / "worlds", households)
-            yield county
-            county.engine.dispose()
-    finally:
-        server.erase()
+    with database(Settings.from_environment(environment)) as settings:
+        county = County(settings, EmbeddedPostgres(home), worlds or home / "worlds", households)
+        yield county
+        county.engine.dispose()

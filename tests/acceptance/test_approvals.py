@@ -16,7 +16,7 @@ from etl.ledger.records import Grading, Report
 from etl.publish.manifest import Manifest
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
-from tests.acceptance.county import NOW, PERIODS, County, county_at, three_towns
+from tests.acceptance.county import NOW, PERIODS, County, SmallCounty
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.postgres, pytest.mark.slow]
 FIRST, SECOND = PERIODS
@@ -25,13 +25,9 @@ EVERYBODY = "coverage_pct: {warn_below: 100, block_below: 100}"
 
 
 @pytest.fixture(scope="module")
-def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
+def county(small: SmallCounty) -> Iterator[County]:
     """A first month released, a second one graded, and from now on a bound that nobody meets."""
-    folder = tmp_path_factory.mktemp("held")
-    with county_at(folder / "home", 600, config=three_towns(folder / "config")) as lived:
-        lived.live(FIRST)
-        lived.deliver(SECOND)
-        lived.take_in(SECOND)
+    with small.after("march") as lived:
         pipeline.grade_period(lived.settings, SECOND, now=NOW)
         configure(lived, COVERAGE, EVERYBODY)
         yield lived

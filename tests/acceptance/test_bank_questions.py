@@ -18,7 +18,7 @@ from etl.ledger import cases
 from etl.tokens import token
 from etl.vocabulary import GRADES as GRADES_IN_ORDER
 from etl.workspace import Workspace
-from tests.acceptance.county import NOW, PERIODS, County, county_at, three_towns
+from tests.acceptance.county import NOW, PERIODS, County, SmallCounty
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -28,14 +28,10 @@ HELD = "awaiting_bank_confirmation"
 
 
 @pytest.fixture(scope="module")
-def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
+def county(small: SmallCounty) -> Iterator[County]:
     """Two months of a small county, graded; some households fell deep because of one bank."""
-    folder = tmp_path_factory.mktemp("questions")
-    with county_at(folder / "home", 600, config=three_towns(folder / "config")) as lived:
-        for period in PERIODS:
-            lived.deliver(period)
-            lived.take_in(period)
-            pipeline.grade_period(lived.settings, period, now=NOW)
+    with small.after("march") as lived:
+        pipeline.grade_period(lived.settings, MARCH, now=NOW)
         yield lived
 
 

@@ -18,7 +18,7 @@ from etl.ledger.records import Delivery
 from etl.period import Period
 from etl.tokens import token
 from etl.workspace import Workspace
-from tests.acceptance.county import NOW, PERIODS, County, county_at, three_towns
+from tests.acceptance.county import NOW, PERIODS, County, SmallCounty
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -45,19 +45,12 @@ Grades = dict[str, tuple[object, ...]]
 
 
 @pytest.fixture(scope="module")
-def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
-    """Two months of a small county, graded and released, with the environment of its command line."""
-    folder = tmp_path_factory.mktemp("cases")
-    with (
-        county_at(folder / "home", 600, config=three_towns(folder / "config")) as lived,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+def county(small: SmallCounty) -> Iterator[County]:
+    """Two months of a small county, graded, with the environment of its command line."""
+    with small.after("march") as lived, pytest.MonkeyPatch.context() as patch:
         for name, value in lived.settings.environment().items():
             patch.setitem(os.environ, name, value)
-        for period in PERIODS:
-            lived.deliver(period)
-            lived.take_in(period)
-            pipeline.grade_period(lived.settings, period, now=NOW)
+        pipeline.grade_period(lived.settings, MARCH, now=NOW)
         yield lived
 
 

@@ -11,7 +11,7 @@ import pytest
 from etl import pipeline
 from etl.cli.demo import drop_files
 from etl.publish.manifest import Manifest
-from tests.acceptance.county import County, county_at, three_towns
+from tests.acceptance.county import County, SmallCounty
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -44,10 +44,8 @@ def completeness(county: County) -> list[str]:
     return list(Manifest.from_json(current.manifest).facts["2024-03"]["completeness"]["carried_forward"])
 
 
-def test_a_missed_deadline_is_carried_and_a_late_file_is_taken(tmp_path: Path) -> None:
-    config = three_towns(tmp_path / "config")
-    with county_at(tmp_path / "home", 600, config=config) as county:
-        county.live("2024-02")
+def test_a_missed_deadline_is_carried_and_a_late_file_is_taken(small: SmallCounty, tmp_path: Path) -> None:
+    with small.after("february") as county:
         county.deliver("2024-03")
         late = tmp_path / "late"
         shutil.move(county.settings.drop / "baiyun_rcb", late / "baiyun_rcb")

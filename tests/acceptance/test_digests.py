@@ -12,25 +12,23 @@ import pytest
 import yaml
 
 from etl import pipeline
-from tests.acceptance.county import NOW, County, county_at, three_towns
+from tests.acceptance.county import NOW, County, SmallCounty, county_at, three_towns
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
-PERIOD, BANK, HOUSEHOLDS = "2024-02", "baiyun_rcb", 600
+PERIOD, BANK = "2024-02", "baiyun_rcb"
 ID_COLUMNS = ("证件号码", "共同借款人证件号码")
 ABOUT_NUMBERS = ("L131", "L133")
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
-    folder = tmp_path_factory.mktemp("plain")
-    with county_at(folder / "home", HOUSEHOLDS, config=three_towns(folder / "config")) as lived:
-        lived.live(PERIOD)
+def plain(small: SmallCounty) -> Iterator[County]:
+    with small.after("february") as lived:
         yield lived
 
 
 @pytest.fixture(scope="module")
-def digested(tmp_path_factory: pytest.TempPathFactory, plain: County) -> Iterator[County]:
+def digested(tmp_path_factory: pytest.TempPathFactory, small: SmallCounty) -> Iterator[County]:
     """The same month, with the numbers of one bank as digests; its file is taken in before the register is pulled."""
     folder = tmp_path_factory.mktemp("digested")
     config = three_towns(folder / "config")
@@ -38,8 +36,7 @@ def digested(tmp_path_factory: pytest.TempPathFactory, plain: County) -> Iterato
     bank = yaml.safe_load(path.read_text(encoding="utf-8"))
     bank["feeds"]["loans"]["id_form"] = "md5"
     path.write_text(yaml.safe_dump(bank, allow_unicode=True), encoding="utf-8")
-    key = plain.settings.token_key_path
-    with county_at(folder / "home", HOUSEHOLDS, worlds=plain.worlds, token_key=key, config=config) as lived:
+    with county_at(folder / "home", **small.beginnings | {"config": config}) as lived:
         lived.deliver(PERIOD)
         for file in (lived.settings.drop / BANK).glob("*.csv"):
             digest_numbers(file)

@@ -16,73 +16,68 @@ from etl.local.postgres import database
 from etl.publish.lake import columns_of
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
-from tests.acceptance.county import DELIVERED, NOW, PERIODS, County, county_at, three_towns
+from tests.acceptance.county import DELIVERED, NOW, PERIODS, County, SmallCounty, county_at
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 
-HOUSEHOLDS = 600
-
-
-@pytest.fixture(scope="module")
-def in_order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
-    """A small county whose months came one after the other."""
-    folder = tmp_path_factory.mktemp("small")
-    with county_at(folder / "home", HOUSEHOLDS, config=three_towns(folder / "config")) as lived:
-        for period in PERIODS:
-            lived.live(period)
-        yield lived
+@pytest.fixture
+def fresh(tmp_path: Path, small: SmallCounty) -> Iterator[County]:
+    """An empty home with the same world, the same configuration and the same token key as the small county."""
+    with county_at(tmp_path / "home", **small.beginnings) as home:
+        yield home
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, in_order: County) -> Iterator[County]:
-    """An empty home with the same world, the same configuration and the same token key."""
-    key, config = in_order.settings.token_key_path, in_order.settings.config[0]
-    with county_at(tmp_path / "home", HOUSEHOLDS, worlds=in_order.worlds, token_key=key, config=config) as home:
-        yield home
+def february(small: SmallCounty) -> Iterator[County]:
+    """The small county when its first month was released."""
+    with small.after("february") as county:
+        yield county
 
 
 def contents(county: County) -> dict[str, dict[str, str]]:
     return {period: dict(graded.contents) for period, graded in county.ledger.last_gradings(PERIODS).items()}
 
 
-def test_both_months_before_any_grade_give_the_same_content(in_order: County, fresh: County) -> None:
+def test_both_months_before_any_grade_give_the_same_content(small: SmallCounty, fresh: County) -> None:
+    with small.after("march") as in_order:
+        pipeline.grade_period(in_order.settings, PERIODS[-1], now=NOW)
+        expected = contents(in_order)
     for period in PERIODS:
         fresh.deliver(period)
         fresh.take_in(period)
     pipeline.grade_period(fresh.settings, PERIODS[-1], now=NOW)
     pipeline.publish_period(fresh.settings, PERIODS[-1], now=NOW)
-    assert contents(fresh) == contents(in_order)
+    assert contents(fresh) == expected
 
 
-def test_a_late_bank_is_carried_forward_and_lifts_nobody(fresh: County) -> None:
-    fresh.live("2024-02")
-    fresh.deliver("2024-03")
-    shutil.rmtree(fresh.settings.drop / "baiyun_rcb")
-    fresh.take_in("2024-03")
-    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == []
-    pipeline.carry_forward(fresh.settings, "2024-03", "baiyun_rcb", "loans", "deadline passed", now=NOW)
-    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == ["2024-03"]
-    pipeline.grade_period(fresh.settings, "2024-03", now=NOW)
-    pipeline.publish_period(fresh.settings, "2024-03", now=NOW)
-    states = fresh.rows(
+def test_a_late_bank_is_carried_forward_and_lifts_nobody(february: County) -> None:
+    february.deliver("2024-03")
+    shutil.rmtree(february.settings.drop / "baiyun_rcb")
+    february.take_in("2024-03")
+    assert pipeline.ready_periods(february.settings, now=NOW, again=True) == []
+    pipeline.carry_forward(february.settings, "2024-03", "baiyun_rcb", "loans", "deadline passed", now=NOW)
+    assert pipeline.ready_periods(february.settings, now=NOW, again=True) == ["2024-03"]
+    pipeline.grade_period(february.settings, "2024-03", now=NOW)
+    pipeline.publish_period(february.settings, "2024-03", now=NOW)
+    states = february.rows(
         "SELECT DISTINCT input_state FROM core.core_loans WHERE period = '2024-03' AND bank_code = 'baiyun_rcb' "
         "AND note_state IN ('active', 'ended_unknown')"
     )
     assert states == [("carried_forward",)]
-    [(risen,)] = fresh.rows(
+    [(risen,)] = february.rows(
         "SELECT count(*) FROM core.core_household_grades after JOIN core.core_household_grades before USING (household_key) "
         "WHERE before.period = '2024-02' AND after.period = '2024-03' AND after.score > before.score AND EXISTS ("
         "SELECT 1 FROM core.core_loans l WHERE l.household_key = after.household_key AND l.period = '2024-03' "
         "AND l.bank_code = 'baiyun_rcb' AND l.note_state = 'active') AND after.effective_grade < before.effective_grade"
     )
     assert risen == 0
-    before = fresh.ledger.current_release()
+    before = february.ledger.current_release()
     assert before is not None
-    arrive_late(fresh)
-    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == ["2024-03"]
-    pipeline.grade_period(fresh.settings, "2024-03", now=NOW)
-    released = pipeline.publish_period(fresh.settings, "2024-03", now=NOW)
+    arrive_late(february)
+    assert pipeline.ready_periods(february.settings, now=NOW, again=True) == ["2024-03"]
+    pipeline.grade_period(february.settings, "2024-03", now=NOW)
+    released = pipeline.publish_period(february.settings, "2024-03", now=NOW)
     assert released is not None
 
 
@@ -94,19 +89,18 @@ def arrive_late(county: County) -> None:
         pipeline.take_in(county.settings, delivery.delivery_id, now=NOW)
 
 
-def test_a_revision_regrades_alone_and_a_rejected_one_changes_nothing(fresh: County) -> None:
-    fresh.live("2024-02")
-    place = fresh.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
+def test_a_revision_regrades_alone_and_a_rejected_one_changes_nothing(february: County) -> None:
+    place = february.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
     lines = place.read_bytes().split(b"\n")
-    revise(fresh, place.with_name("农户贷款借据_202402_2.csv"), b"\n".join(lines[:5]))
-    [rejected] = [d for d in fresh.ledger.deliveries("2024-02", "baiyun_rcb") if d.name.endswith("_2.csv")]
+    revise(february, place.with_name("农户贷款借据_202402_2.csv"), b"\n".join(lines[:5]))
+    [rejected] = [d for d in february.ledger.deliveries("2024-02", "baiyun_rcb") if d.name.endswith("_2.csv")]
     assert (rejected.outcome, rejected.in_force) == ("rejected", False)
-    revise(fresh, place.with_name("农户贷款借据_202402_3.csv"), b"\n".join(lines[:-6]) + b"\n")
-    accepted = fresh.ledger.deliveries("2024-02", "baiyun_rcb")[-1]
+    revise(february, place.with_name("农户贷款借据_202402_3.csv"), b"\n".join(lines[:-6]) + b"\n")
+    accepted = february.ledger.deliveries("2024-02", "baiyun_rcb")[-1]
     assert accepted.in_force
-    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == ["2024-02"]
-    assert pipeline.grade_period(fresh.settings, "2024-02", now=NOW).changed
-    released = pipeline.publish_period(fresh.settings, "2024-02", now=NOW)
+    assert pipeline.ready_periods(february.settings, now=NOW, again=True) == ["2024-02"]
+    assert pipeline.grade_period(february.settings, "2024-02", now=NOW).changed
+    released = pipeline.publish_period(february.settings, "2024-02", now=NOW)
     assert released is not None
     assert released.release_id == "2024-02-002"
 
@@ -152,13 +146,12 @@ def revise(county: County, place: Path, content: bytes) -> None:
         pipeline.take_in(county.settings, delivery.delivery_id, now=NOW)
 
 
-def test_the_same_bytes_again_are_a_duplicate(fresh: County) -> None:
-    fresh.live("2024-02")
-    place = fresh.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
-    revise(fresh, place.with_name("农户贷款借据_202402_2.csv"), place.read_bytes())
-    assert fresh.ledger.deliveries("2024-02", "baiyun_rcb")[-1].outcome == "duplicate"
-    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == []
-    receipts = list((fresh.settings.outbox / "baiyun_rcb" / "2024-02").glob("*_2.csv.*.receipt.json"))
+def test_the_same_bytes_again_are_a_duplicate(february: County) -> None:
+    place = february.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
+    revise(february, place.with_name("农户贷款借据_202402_2.csv"), place.read_bytes())
+    assert february.ledger.deliveries("2024-02", "baiyun_rcb")[-1].outcome == "duplicate"
+    assert pipeline.ready_periods(february.settings, now=NOW, again=True) == []
+    receipts = list((february.settings.outbox / "baiyun_rcb" / "2024-02").glob("*_2.csv.*.receipt.json"))
     assert len(receipts) == 1
 
 
@@ -194,16 +187,15 @@ def test_a_month_waits_for_the_month_before(fresh: County) -> None:
     assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == list(PERIODS)
 
 
-def test_a_rollback_stays(fresh: County) -> None:
-    fresh.live("2024-02")
-    place = fresh.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
-    revise(fresh, place.with_name("农户贷款借据_202402_2.csv"), place.read_bytes().rsplit(b"\n", 6)[0] + b"\n")
-    pipeline.grade_period(fresh.settings, "2024-02", now=NOW)
-    assert pipeline.publish_period(fresh.settings, "2024-02", now=NOW) is not None
-    months.publisher(Workspace(fresh.settings)).rollback("2024-02-001", now=NOW)
-    assert pipeline.ready_periods(fresh.settings, now=NOW, again=True) == []
-    assert pipeline.publish_period(fresh.settings, "2024-02", now=NOW) is None
-    current = fresh.ledger.current_release()
+def test_a_rollback_stays(february: County) -> None:
+    place = february.settings.drop / "baiyun_rcb" / "农户贷款借据_202402.csv"
+    revise(february, place.with_name("农户贷款借据_202402_2.csv"), place.read_bytes().rsplit(b"\n", 6)[0] + b"\n")
+    pipeline.grade_period(february.settings, "2024-02", now=NOW)
+    assert pipeline.publish_period(february.settings, "2024-02", now=NOW) is not None
+    months.publisher(Workspace(february.settings)).rollback("2024-02-001", now=NOW)
+    assert pipeline.ready_periods(february.settings, now=NOW, again=True) == []
+    assert pipeline.publish_period(february.settings, "2024-02", now=NOW) is None
+    current = february.ledger.current_release()
     assert current is not None
     assert current.release_id == "2024-02-001"
 
@@ -229,9 +221,9 @@ def test_a_file_of_a_month_without_layout_is_answered(fresh: County) -> None:
     assert len(list((fresh.settings.outbox / "qinghe_rcb" / "2023-12").glob("*.receipt.json"))) == 1
 
 
-def test_a_lost_file_of_the_restricted_zone_is_not_an_empty_one(fresh: County) -> None:
-    fresh.deliver("2024-02")
-    fresh.take_in("2024-02")
-    next((fresh.settings.restricted / "accepted" / "loans" / "xinhe_vb").glob("*.parquet")).unlink()
-    with pytest.raises(DataError, match="gone from the restricted zone"):
-        pipeline.grade_period(fresh.settings, "2024-02", now=NOW)
+def test_a_lost_file_of_the_restricted_zone_is_not_an_empty_one(small: SmallCounty) -> None:
+    with small.after("march") as county:
+        accepted = county.settings.restricted / "accepted" / "loans" / "xinhe_vb"
+        next(accepted.glob("*2024-03*.parquet")).unlink()
+        with pytest.raises(DataError, match="gone from the restricted zone"):
+            pipeline.grade_period(county.settings, "2024-03", now=NOW)

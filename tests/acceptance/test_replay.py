@@ -22,11 +22,10 @@ from etl.requalify import requalify
 from etl.settings import PROJECT_ROOT
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
-from tests.acceptance.county import NOW, County, county_at, three_towns
+from tests.acceptance.county import NOW, County, SmallCounty
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
-HOUSEHOLDS = 300
 FEB, MAR = "2024-02", "2024-03"
 FIRST, OTHER_POLICY, SECOND, REVISED = "2024-02-001", "2024-02-002", "2024-03-001", "2024-02-003"
 LATER = NOW + timedelta(days=1)
@@ -37,15 +36,11 @@ LAW = "PIPL 47: retention ended"
 
 
 @pytest.fixture(scope="module")
-def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
+def eventful(small: SmallCounty, tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
     """Two months taken in; then other rules and another policy, under which the second month is graded, and the first is
     revised and examined again."""
-    folder = tmp_path_factory.mktemp("replayed")
-    with county_at(folder / "home", HOUSEHOLDS, config=three_towns(folder / "config")) as county:
-        county.live(FEB)
-        county.deliver(MAR)
-        county.take_in(MAR)
-        change_everything(county, folder)
+    with small.after("march") as county:
+        change_everything(county, tmp_path_factory.mktemp("replayed"))
         pipeline.grade_period(county.settings, MAR, now=NOW)
         pipeline.publish_period(county.settings, MAR, now=NOW)
         revise(county)
