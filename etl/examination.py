@@ -1,16 +1,13 @@
 """Read, cast, check and keep one landed delivery, a piece at a time: memory stays bounded whatever its size.
 
-A piece is some ten thousand rows of one member. The next one is read while the engine works on this one, for which it
-holds `strings` (every cell as delivered), `typed` (canonical values beside the trimmed cells) and `found` (the findings of
-the piece). What lasts from piece to piece is small: `findings` (member, row, rule), the cells that must be unique in the
-whole delivery, and the strings of rows with a finding. Accepted rows go straight to their file, under a scratch name until
-the delivery as a whole is judged.
+How a piece is cast and checked stands in `etl.checking`. What lasts from piece to piece is small: `findings` (member, row,
+rule), the cells that must be unique in the whole delivery, and the strings of rows with a finding. Accepted rows go
+straight to their file, under a scratch name until the delivery as a whole is judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,16 +19,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl import deliveries
+from etl.checking import FINDINGS, PIECE_ROWS, Caster, Checker, make_empty, numbered
 from etl.contract import suite
-from etl.contract.casts import blank_free_columns, cast_select
-from etl.contract.corrections import can_apply, correction_update, matched_select
 from etl.contract.model import Rule
 from etl.contract.predicates import (
     DIGEST_COLUMNS,
     accepted_select,
     active_rules,
     digests_select,
-    findings_select,
     rejected_columns,
     rejected_select,
     unique_select,
@@ -39,14 +34,11 @@ from etl.contract.predicates import (
 from etl.deliveries import Subject, Verdict, path_of
 from etl.engine.duck import FILE_CODEC, FILE_LEVEL, ROW_GROUP_ROWS, DuckEngine, identifier, literal
 from etl.findings import WRONG_FIELD_COUNT
-from etl.intake.reader import Reading
 from etl.intake.strings import Strings, row_findings_table, strings_schema
 from etl.ledger.records import Delivery
 from etl.vocabulary import CreditVillageError
 from etl.workspace import Workspace
 
-PIECE_ROWS = ROW_GROUP_ROWS // 2
-_FINDINGS = {"_member": "VARCHAR", "_row": "BIGINT", "rule": "VARCHAR"}
 _MEMBER_NO = "_member_no"
 
 
@@ -63,7 +55,7 @@ def examine(
     with ExitStack() as stack:
         reading = stack.enter_context(deliveries.reading(ws, subject))
         stack.callback(work.discard)
-        pieces = stack.enter_context(closing(_numbered(reading)))
+        pieces = stack.enter_context(closing(numbered(reading)))
         for number, (piece, is_whole) in enumerate(pieces):
             work.take(piece, number, is_whole=is_whole)
         begun = reading.result(work.beginning)
@@ -74,25 +66,6 @@ def examine(
         verdict = deliveries.judge(engine, subject, strings, work.shadow_counts)
         work.keep(verdict)
         return verdict, replace(strings, table=work.retyped())
-
-
-def _numbered(reading: Reading) -> Generator[tuple[pa.Table, bool], None, None]:
-    """Every piece, and whether it is the whole delivery; one empty piece when there is no row."""
-    with closing(ahead(reading.pieces(PIECE_ROWS))) as pieces:
-        first, second = next(pieces, None), next(pieces, None)
-        yield strings_schema(reading.layout).empty_table() if first is None else first, second is None
-        if second is not None:
-            yield second, False
-            yield from ((piece, False) for piece in pieces)
-
-
-def ahead(pieces: Iterator[pa.Table]) -> Generator[pa.Table, None, None]:
-    """The same pieces, each read by another thread while the one before is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(next, pieces, None)
-        while (piece := waiting.result()) is not None:
-            waiting = pool.submit(next, pieces, None)
-            yield piece
 
 
 def completed(ws: Workspace, subject: Subject, strings: Strings, findings: pa.Table | None) -> Strings:
@@ -119,63 +92,10 @@ def _whole(subject: Subject, pieces: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables([strings_schema(subject.layout).empty_table(), *pieces])
 
 
-@dataclass
-class Caster:
-    """Turns pieces of strings into `typed` in the engine."""
-
-    engine: DuckEngine
-    ws: Workspace
-    subject: Subject
-    _statements: dict[frozenset[str], str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        make_empty(self.engine, "corrected", _FINDINGS)
-
-    def cast(self, piece: pa.Table, *, is_new: bool = True) -> None:
-        """Make `typed` from `strings`. What is the same in all rows is no column of the table but of a view over it.
-
-        Rows that were cast before are not noted as corrected once more.
-        """
-        self.engine.register_arrow("strings", piece)
-        same = _same_in_all_rows(piece)
-        columns = f"* EXCLUDE ({', '.join(same)})" if same else "*"
-        select = self._statement(blank_free_columns(piece))
-        self.engine.run_model("typed_cells", f"SELECT {columns} FROM ({select})")
-        constants = "".join(f"{literal(value)} AS {name}, " for name, value in same.items())
-        self.engine.run_view("typed", f"SELECT {constants}* FROM typed_cells")
-        self._correct(is_new=is_new)
-
-    def _correct(self, *, is_new: bool) -> None:
-        """Mend `typed` by one correction after the other; `corrected` gathers the rows each of them changed."""
-        contract, layout, context = self.subject.contract, self.subject.layout, self.subject.context
-        for one in self.subject.corrections:
-            if can_apply(one, layout):
-                if is_new:
-                    matched = matched_select(contract, one, context, relation="typed")
-                    self.engine.con.execute(f"INSERT INTO corrected {matched}")
-                update = correction_update(contract, layout, self.subject.codes, one, context, relation="typed_cells")
-                self.engine.con.execute(update)
-
-    def _statement(self, blank_free: frozenset[str]) -> str:
-        """The statement for these columns, which are nearly always the same from piece to piece."""
-        if blank_free not in self._statements:
-            contract, layout, codes = self.subject.contract, self.subject.layout, self.subject.codes
-            self._statements[blank_free] = cast_select(
-                contract, layout, codes, relation="strings", blank_free=blank_free
-            )
-        return self._statements[blank_free]
-
-
-def _same_in_all_rows(piece: pa.Table) -> dict[str, str]:
-    """`_delivery` and `_member`, in this order, as far as they have one value."""
-    bounds = {name: pc.min_max(piece[name]).as_py() for name in ("_delivery", "_member")} if len(piece) else {}
-    return {name: bound["min"] for name, bound in bounds.items() if bound["min"] == bound["max"]}
-
-
 def typed_pieces(engine: DuckEngine, ws: Workspace, subject: Subject) -> Iterator[int]:
     """Make `typed` of one piece after the other of a landed delivery; gives the number of the piece, from 0."""
-    caster = Caster(engine, ws, subject)
-    with deliveries.reading(ws, subject) as reading, closing(_numbered(reading)) as pieces:
+    caster = Caster(engine, subject)
+    with deliveries.reading(ws, subject) as reading, closing(numbered(reading)) as pieces:
         for number, (piece, _) in enumerate(pieces):
             caster.cast(piece)
             yield number
@@ -207,12 +127,6 @@ def keep_digests(ws: Workspace, delivery: Delivery) -> Path:
     return path
 
 
-def make_empty(engine: DuckEngine, name: str, columns: Mapping[str, str]) -> None:
-    """A table without rows, to insert into."""
-    listed = ", ".join(f"CAST(NULL AS {kind}) AS {identifier(column)}" for column, kind in columns.items())
-    engine.run_model(name, f"SELECT {listed} WHERE FALSE")
-
-
 @dataclass
 class _Work:
     """What a delivery leaves behind while its pieces go by."""
@@ -232,21 +146,13 @@ class _Work:
 
     def __post_init__(self) -> None:
         self._unique = [rule for rule in self._rules if rule.kind == "unique"]
-        self._caster = Caster(self.engine, self.ws, self.subject)
-        make_empty(self.engine, "findings", _FINDINGS)
+        self._checker = Checker(self.engine, self.subject, self._rules)
+        make_empty(self.engine, "findings", FINDINGS)
         make_empty(self.engine, "rejected_rows", rejected_columns(self.subject.contract))
 
     @cached_property
     def _rules(self) -> list[Rule]:
         return active_rules(self.subject.contract, self.subject.layout, self.subject.context)
-
-    @cached_property
-    def _of_the_whole(self) -> str:
-        return findings_select(self.subject.contract, self.subject.layout, context=self.subject.context)
-
-    @cached_property
-    def _of_a_piece(self) -> str:
-        return findings_select(self.subject.contract, self.subject.layout, context=self.subject.context, across=False)
 
     @property
     def _scratch(self) -> Path:
@@ -262,8 +168,7 @@ class _Work:
         """Cast and check one piece, note what must last, and write what is accepted so far."""
         self._is_whole = is_whole
         self.beginning = piece if self.beginning is None else self.beginning
-        self._caster.cast(piece)
-        self.engine.run_model("found", self._of_the_whole if is_whole else self._of_a_piece)
+        self._checker.check(piece, is_whole=is_whole)
         self._count_shadow()
         self.engine.con.execute("INSERT INTO findings SELECT * FROM found")
         self._flag(piece)
@@ -395,7 +300,7 @@ class _Work:
         """The strings of all rows with a finding; of a delivery in several pieces `typed` has just these from now on."""
         flagged = self.flagged_table()
         if not self._is_whole:
-            self._caster.cast(flagged, is_new=False)
+            self._checker.cast_again(flagged)
         return flagged
 
     def keep(self, verdict: Verdict) -> None:

@@ -39,20 +39,31 @@ def cast_select(
     *,
     relation: str = "strings",
     blank_free: Collection[str] = (),
+    only: Collection[str] | None = None,
+    along: Sequence[str] = ROW_COLUMNS,
 ) -> str:
     """SQL from STRINGS to TYPED for one delivery; raises ConfigurationError for an unknown code list or column.
 
     Columns that the layout does not deliver are NULL of their type. `blank_free` columns (see `blank_free_columns`) are
-    not trimmed, which is a third of the work.
+    not trimmed, which is a third of the work. `only` these columns are cast; those named `along` come along as they are.
     """
     _check_layout(contract, layout)
-    cells = [f"{_cell_sql(column, layout, blank_free)} AS {quote(column.name + RAW)}" for column in contract.delivered]
-    typed = [item for column in contract.delivered for item in _typed_items(column, layout, codes)]
-    rows, checked = ", ".join(ROW_COLUMNS), [column.name for column in contract.delivered if column.is_validated]
+    chosen = [column for column in contract.delivered if only is None or column.name in only]
+    beside = [quote(name) for name in along]
+    cells = [f"{_cell_sql(column, layout, blank_free)} AS {quote(column.name + RAW)}" for column in chosen]
+    typed = [item for column in chosen for item in _typed_items(column, layout, codes)]
+    checked = [column.name for column in chosen if column.is_validated]
     return (
-        f"WITH cells AS (SELECT {rows}, {', '.join(cells)} FROM {relation}),\n"
-        f"converted AS (SELECT {rows},\n  " + ",\n  ".join(typed) + "\nFROM cells)\n" + _with_checks(checked, layout)
+        f"WITH cells AS (SELECT {', '.join([*beside, *cells])} FROM {relation}),\n"
+        "converted AS (SELECT " + ",\n  ".join([*beside, *typed]) + "\nFROM cells)\n" + _with_checks(checked, layout)
     )
+
+
+def typed_columns(contract: Contract, only: Collection[str] | None = None) -> list[str]:
+    """The columns of TYPED that come from cells, in order: each one, its cell if it can fail to cast, then the checks."""
+    chosen = [column for column in contract.delivered if only is None or column.name in only]
+    names = [name for column in chosen for name in dict.fromkeys((column.name, column.raw_name))]
+    return [*names, *(column.name + VALID for column in chosen if column.is_validated)]
 
 
 def _with_checks(checked: Sequence[str], layout: Layout) -> str:

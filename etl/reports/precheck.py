@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, BinaryIO, Final
@@ -19,12 +20,13 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 
 from etl import answers, deliveries
+from etl.checking import FINDINGS, PIECE_ROWS, Checker, ahead, make_empty, side_by_side
 from etl.contract.language import quote
 from etl.contract.model import Contract, Rule
-from etl.contract.predicates import findings_select
+from etl.contract.predicates import active_rules, findings_select
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
-from etl.examination import PIECE_ROWS, Caster, add_unsplit, ahead
+from etl.examination import add_unsplit
 from etl.findings import FileFinding
 from etl.intake.arrivals import COMPANIONS, file_pattern
 from etl.intake.reader import open_delivery
@@ -40,7 +42,7 @@ MEMORY_LIMIT: Final = "400MB"
 _HASH_BYTES: Final = 1 << 20
 _SIDECAR_BYTES: Final = 4096
 _ROW_COUNT: Final = "expect_table_row_count_to_be_between"
-_FOUND: Final = "_member VARCHAR, _row BIGINT, rule VARCHAR"
+_CORES: Final = 2
 _NO_FINDINGS: Final = pa.schema([("_member", pa.string()), ("_row", pa.int64()), ("rule", pa.string())]).empty_table()
 _REASONS: Final[Mapping[str, Bilingual]] = {
     "column": Bilingual(zh="所需字段未报送：{columns}", en="needs columns that are not delivered: {columns}"),
@@ -152,15 +154,20 @@ def precheck(
         subject, refused = deliveries.subject_of(ws, delivery, any_layout=True), deliveries.no_layout(delivery)
         strings = replace(deliveries.no_strings(subject), file_findings=list(refused.file_findings))
         return _answer(ws, path, feeding, subject, refused, _shown(subject, strings, _NO_FINDINGS))
-    # One thread checks while another reads: at this size DuckDB's own threads cost more than they give.
-    with DuckEngine(memory_limit=MEMORY_LIMIT, threads=1) as engine, path.open("rb") as file:
+    with ExitStack() as stack:
+        engine, *others = [stack.enter_context(_engine()) for _ in range(1 + _CORES)]
         examination = _Examination(ws, engine, subject, per_rule)
-        readout = examination.read(file, path)
+        readout = examination.read(stack.enter_context(path.open("rb")), path, others)
         verdict = examination.verdict(readout)
         shown = examination.shown(verdict, readout)
         causes = examination.causes(verdict, readout, path)
     answer = _answer(ws, path, feeding, subject, verdict, shown)
     return replace(answer, diagnoses=causes, stopped_at_row=examination.stopped_at_row)
+
+
+def _engine() -> DuckEngine:
+    """One thread each, a piece each: at this size DuckDB's own threads cost more than they give."""
+    return DuckEngine(memory_limit=MEMORY_LIMIT, threads=1)
 
 
 def not_run(contract: Contract, subject: Subject) -> list[NotRun]:
@@ -275,28 +282,39 @@ def unsent(supplier: str, dataset: str, period: str, name: str) -> Delivery:
     return Delivery(**{**unknown, **known})
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """A chunk, its findings (_member, _row, rule), and the cells that must be unique in the whole file, with their places."""
+
+    chunk: pa.Table
+    found: pa.Table
+    unique: pa.Table | None
+
+
 class _Examination:
-    """One file on its way through the rules, chunk by chunk."""
+    """One file on its way through the rules: its chunks are checked side by side and told of in their order."""
 
     def __init__(self, ws: Workspace, engine: DuckEngine, subject: Subject, per_rule: int | None) -> None:
         self._ws, self._engine, self._subject, self._per_rule = ws, engine, subject, per_rule
-        rules = subject.contract.rules
-        told = [rule for rule in rules if rule.action != "shadow"]
-        of_rows = replace(subject.contract, rules=tuple(rule for rule in told if rule.kind != "unique"))
-        self._over_all = replace(subject.contract, rules=tuple(rule for rule in told if rule.kind == "unique"))
-        self._caster = Caster(engine, ws, subject)
-        self._row_rules_sql = findings_select(of_rows, subject.layout, relation="typed", context=subject.context)
+        active = active_rules(subject.contract, subject.layout, subject.context)
+        told = [rule for rule in active if rule.action != "shadow"]
+        self._of_rows = [rule for rule in told if rule.kind != "unique"]
+        self._over_all = [rule for rule in told if rule.kind == "unique"]
         self._limit = _findings_limit(ws.registry, subject)
         self._pieces: list[pa.Table] = []
         self._counts: dict[str, int] = {}
-        self._unique = [rule.column for rule in self._over_all.row_rules if rule.column in subject.layout.canonical]
         self._rows = 0
         self._beginning: pa.Table | None = None
+        self._has_unique = False
         self.stopped_at_row: int | None = None
-        engine.con.execute(f"CREATE TABLE findings ({_FOUND})")
+        make_empty(engine, "findings", FINDINGS)
+        make_empty(engine, "corrected", FINDINGS)
 
-    def read(self, file: BinaryIO, path: Path) -> Readout:
-        """Stream the file through the row rules; returns what became known while reading."""
+    def read(self, file: BinaryIO, path: Path, engines: Sequence[DuckEngine]) -> Readout:
+        """Stream the file through the row rules; returns what became known while reading.
+
+        Each of the `engines` checks one chunk at a time.
+        """
         subject = self._subject
         sidecar = _sidecar(path, subject.feed)
         sha256 = _sha256(path) if sidecar is not None or subject.feed.package == "sidecar" else None
@@ -305,24 +323,32 @@ class _Examination:
             raise ConfigurationError(path, "package", "it is encrypted to the county, which alone can open it", mend)
         scratch = Path(gettempdir()) if subject.feed.wrappings else None
         where = (file, path.name, subject.feed, subject.layout, "precheck")
+        workers = [partial(self._check, Checker(engine, subject, self._of_rows)) for engine in engines]
         with open_delivery(*where, sidecar=sidecar, sha256=sha256, scratch=scratch) as reading:
-            with closing(ahead(reading.pieces(PIECE_ROWS))) as chunks:
-                for chunk in chunks:
-                    self._take(chunk)
+            with closing(ahead(reading.pieces(PIECE_ROWS))) as chunks, closing(side_by_side(chunks, workers)) as done:
+                for checked in done:
+                    self._take(checked)
                     if self.stopped_at_row is not None:
                         break
             readout = reading.readout
             readout.file_findings = [*reading.package.findings, *readout.file_findings]
         return readout
 
-    def _take(self, chunk: pa.Table) -> None:
-        engine, self._rows = self._engine, self._rows + len(chunk)
-        self._beginning = chunk if self._beginning is None else self._beginning
-        self._caster.cast(chunk)
-        engine.run_model("fresh", self._row_rules_sql)
+    def _check(self, checker: Checker, chunk: pa.Table) -> _Checked:
+        checker.check(chunk)
+        found = checker.engine.arrow("SELECT _member, _row, rule FROM found")
+        cells = ", ".join(dict.fromkeys(quote(rule.column) for rule in self._over_all))
+        unique = checker.engine.arrow(f"SELECT _member, _row, _line, {cells} FROM typed") if cells else None
+        return _Checked(chunk, found, unique)
+
+    def _take(self, checked: _Checked) -> None:
+        engine, self._rows = self._engine, self._rows + len(checked.chunk)
+        self._beginning = checked.chunk if self._beginning is None else self._beginning
+        engine.register_arrow("fresh", checked.found)
         engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM fresh")
-        self._keep_shown(chunk)
-        self._keep_unique()
+        self._keep_shown(checked.chunk)
+        if checked.unique is not None:
+            self._keep_unique(checked.unique)
         if sum(self._counts.values()) > self._limit:
             self.stopped_at_row = self._rows
 
@@ -343,13 +369,11 @@ class _Examination:
         query = f"SELECT _member, _row, rule FROM {relation} WHERE rule IN (SELECT unnest($rules)) {bounded}"
         return self._engine.con.sql(query, params={"rules": list(rules)}).to_arrow_table()
 
-    def _keep_unique(self) -> None:
-        if not self._unique:
-            return
-        cells = ", ".join(quote(name) for name in dict.fromkeys(self._unique))
-        made = self._engine.fetch("SELECT 1 FROM information_schema.tables WHERE table_name = 'unique_cells'")
-        verb = "INSERT INTO unique_cells" if made else "CREATE TABLE unique_cells AS"
-        self._engine.con.execute(f"{verb} SELECT _member, _row, _line, {cells} FROM typed")
+    def _keep_unique(self, cells: pa.Table) -> None:
+        self._engine.register_arrow("fresh_cells", cells)
+        verb = "INSERT INTO unique_cells" if self._has_unique else "CREATE TABLE unique_cells AS"
+        self._engine.con.execute(f"{verb} SELECT * FROM fresh_cells")
+        self._has_unique = True
 
     def verdict(self, readout: Readout) -> Verdict:
         """The verdict intake would give, once the rules over all rows have run."""
@@ -375,15 +399,13 @@ class _Examination:
         return answers.causes(self._subject, verdict, strings, found, lambda: path.open("rb"), scratch=scratch)
 
     def _find_repeated(self) -> None:
-        made = self._engine.fetch("SELECT 1 FROM information_schema.tables WHERE table_name = 'unique_cells'")
-        if not self._unique or not made:
+        if not self._has_unique:
             return
-        context = self._subject.context
-        present = replace(self._over_all, rules=tuple(r for r in self._over_all.rules if r.column in self._unique))
-        select = findings_select(present, self._subject.layout, relation="unique_cells", context=context)
+        contract, layout, context = self._subject.contract, self._subject.layout, self._subject.context
+        select = findings_select(contract, layout, relation="unique_cells", context=context, rules=self._over_all)
         self._engine.run_model("repeated", select)
         self._engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM repeated")
-        shown = self._first("repeated", [rule.id for rule in present.rules])
+        shown = self._first("repeated", [rule.id for rule in self._over_all])
         if len(shown):
             self._pieces.append(_shown(self._subject, self._strings_of(shown), shown))
 
