@@ -23,7 +23,7 @@ from etl.contract.casts import ROW_COLUMNS, blank_free_columns, cast_select, typ
 from etl.contract.corrections import Correction, can_apply, correction_update, matched_select
 from etl.contract.language import quote
 from etl.contract.model import Rule
-from etl.contract.predicates import broken_select, findings_select
+from etl.contract.predicates import findings_select, holds_select
 from etl.deliveries import Subject
 from etl.engine.duck import ROW_GROUP_ROWS, DuckEngine, identifier, literal
 from etl.intake.reader import Reading
@@ -32,7 +32,7 @@ from etl.intake.strings import strings_schema
 PIECE_ROWS = ROW_GROUP_ROWS // 2
 FINDINGS: Mapping[str, str] = {"_member": "VARCHAR", "_row": "BIGINT", "rule": "VARCHAR"}
 _OFTEN = 4  # a column is cast by its distinct cells where each stands this often or more, on average
-_PROBED_ROWS = 1_000
+_PROBED_ROWS, _SURELY_DISTINCT = 1_000, 0.95
 PieceT = TypeVar("PieceT")
 ResultT = TypeVar("ResultT")
 
@@ -106,27 +106,28 @@ class Checker:
         Rules across rows are left out unless the piece is the whole delivery.
         """
         self._caster.cast(piece)
-        broken = self.engine.arrow(self._broken) if self._of_rows else None
-        rules = [*(self._of_rows if broken else ()), *(self._unique if is_whole else ())]
-        if not rules:
-            make_empty(self.engine, "found", FINDINGS)
-            return
-        if broken:
-            self.engine.register_arrow("broken_rows", broken)
-            self.engine.run_model("suspects", "SELECT * FROM typed SEMI JOIN broken_rows USING (_row)")
+        broken = [*self._broken(), *(self._unique if is_whole else ())]
         subject = self.subject
-        select = findings_select(
-            subject.contract, subject.layout, relation="suspects", whole="typed", context=subject.context, rules=rules
-        )
-        self.engine.run_model("found", select)
+        if broken:
+            select = findings_select(subject.contract, subject.layout, context=subject.context, rules=broken)
+            self.engine.run_model("found", select)
+        else:
+            make_empty(self.engine, "found", FINDINGS)
+
+    def _broken(self) -> list[Rule]:
+        """The row rules that some row of `typed` breaks."""
+        if not self._of_rows:
+            return []
+        [held] = self.engine.fetch(self._held)
+        return [rule for rule, holds in zip(self._of_rows, held, strict=True) if holds is False]
 
     def cast_again(self, rows: pa.Table) -> None:
         """Make `typed` of rows that were checked before."""
         self._caster.cast(rows, is_new=False)
 
     @cached_property
-    def _broken(self) -> str:
-        return broken_select(self.subject.contract, self._of_rows, self.subject.context)
+    def _held(self) -> str:
+        return holds_select(self.subject.contract, self._of_rows, self.subject.context)
 
 
 @dataclass
@@ -230,7 +231,7 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray | None:
     if not len(column) or not pa.types.is_string(column.type):
         return None
     probe = column.slice(0, _PROBED_ROWS)
-    if pc.count_distinct(probe).as_py() * 2 > len(probe):
+    if pc.count_distinct(probe).as_py() > len(probe) * _SURELY_DISTINCT:
         return None
     encoded = column.chunk(0).dictionary_encode()
     return encoded if len(encoded.dictionary) * _OFTEN <= len(encoded) else None
