@@ -26,10 +26,10 @@ from etl.contract.model import Contract, ruleset_checksum
 from etl.contract.predicates import keys_select, macro_select, unchecked_rules
 from etl.engine.duck import DuckEngine
 from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
-from etl.intake.database import read_keys
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed, remove_leftovers
 from etl.intake.drops import Drops
+from etl.intake.pulled import read_keys
 from etl.intake.reader import Reading, open_delivery
 from etl.intake.strings import Strings, strings_schema
 from etl.ledger.records import Delivery

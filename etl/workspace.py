@@ -17,8 +17,6 @@ from etl.contract.model import Contract, Contracts, load_contracts
 from etl.contract.predicates import Context, accepted_columns, rejected_columns
 from etl.engine.duck import DuckEngine
 from etl.engine.models import Model, load_models
-from etl.grading.plan import grading_plan
-from etl.grading.policy import load_policies
 from etl.intake.calendar import WorkCalendar, load_calendar
 from etl.intake.drops import Drops
 from etl.intake.signing import SigningKey
@@ -100,6 +98,9 @@ class Workspace:
 
         Raises ConfigurationError (one line: file, key, problem, mend) for the first thing that does not fit.
         """
+        from etl.grading.plan import grading_plan  # who takes in or pre-checks a file has no policies to load
+        from etl.grading.policy import load_policies
+
         owners: list[Supplier | Source] = [*self.registry.banks.values(), *self.registry.sources.values()]
         for owner in owners:
             kind = "banks" if isinstance(owner, Supplier) else "sources"

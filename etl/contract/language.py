@@ -92,12 +92,12 @@ def literal(value: Literal) -> exp.Expr:
 
 def quote(name: str) -> str:
     """A quoted identifier."""
-    return exp.to_identifier(name, quoted=True).sql(dialect=DIALECT)
+    return '"' + name.replace('"', '""') + '"'
 
 
 def text_sql(value: str) -> str:
     """A text literal."""
-    return exp.Literal.string(value).sql(dialect=DIALECT)
+    return "'" + value.replace("'", "''") + "'"
 
 
 def bind(tree: exp.Expr, context: Context) -> exp.Expr:

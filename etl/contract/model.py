@@ -512,7 +512,7 @@ def _fact_rules(contract: Contract, column: Column) -> Iterator[Rule]:
             family=texts.family or _FAMILY_OF.get(text_kind, "syntax"),
             action=texts.action or "reject_row",
             kind=text_kind if kind == "check" else kind,
-            columns=_columns_of(contract, f"columns.{name}", sql, first=name),
+            columns=_columns_of(contract, f"columns.{name}", sql, first=name) if facts.when else (name,),
             sql=sql,
             says=texts.says or messages.says(text_kind, column.label, **bounds),
             fix=texts.fix or messages.fix(text_kind, column.label, **bounds),

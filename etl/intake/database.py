@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,7 +26,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from etl.intake.delivery import Landed, land_written
-from etl.intake.strings import Readout, broken, frame
 from etl.registry import Feed, Layout
 from etl.vocabulary import ConfigurationError, CreditVillageError
 
@@ -89,38 +87,6 @@ def pull(
         mend = f"check that it is up and has {relation}, then pull again"
         raise SourceUnavailableError(f"{dataset}: the source database cannot be read ({cause}) — {mend}") from None
     return Pulled(landed, counts.by_part[dataset], counts.by_part[KEYS_SUFFIX])
-
-
-def read_pulled(
-    raw: BinaryIO, member: str, feed: Feed, layout: Layout, *, delivery_id: str, readout: Readout
-) -> Iterator[pa.RecordBatch]:
-    """Batches of the strings relation of a pull's first part; `_row` is the position in change order.
-
-    Raises UnreadableError (P107) when the part is not the Parquet file of this layout.
-    """
-    wanted = {source: name for source, name in layout.source_to_canonical.items() if source not in layout.ignore}
-    for batch in _parquet_batches(raw, member, list(wanted)):
-        first = readout.rows_read + 1
-        readout.rows_read += batch.num_rows
-        rows = np.arange(first, readout.rows_read + 1, dtype=np.int64)
-        cells = {name: batch.column(source) for source, name in wanted.items()}
-        yield frame(cells, layout, delivery_id=delivery_id, member=member, rows=rows, lines=rows)
-
-
-def read_keys(keys_file: BinaryIO) -> pa.Table:
-    """The key list of a pull (its second part): one text column, named as at the source, ascending."""
-    return pq.ParquetFile(keys_file).read(use_threads=False)
-
-
-def _parquet_batches(raw: BinaryIO, member: str, wanted: list[str]) -> Iterator[pa.RecordBatch]:
-    try:
-        file = pq.ParquetFile(raw)
-        missing = [name for name in wanted if name not in file.schema_arrow.names]
-    except pa.ArrowInvalid:
-        missing = wanted
-    if missing:
-        raise broken(member, "提取文件与布局不符", f"the pull lacks {missing[0]}", "重新提取")
-    yield from file.iter_batches(columns=wanted, use_threads=False)
 
 
 def _named(feed: Feed, dataset: str) -> tuple[str, str, str]:

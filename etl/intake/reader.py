@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from etl.findings import UNREADABLE_RULES, FileFinding, unreadable
 from etl.intake import package
-from etl.intake.database import read_pulled
 from etl.intake.decoding import damaged, read_raw
 from etl.intake.delimited import read_delimited
 from etl.intake.fixed_width import read_fixed_width
 from etl.intake.json_lines import read_json_lines
 from etl.intake.package import Member, MeteredStream, check_promise
+from etl.intake.pulled import read_pulled
 from etl.intake.strings import Readout, Strings, UnreadableError, strings_schema
 from etl.intake.trailer import Control
 from etl.intake.workbook import MAX_FILE_BYTES, read_workbook

@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from etl.ledger import bulk, migrations
+from etl.ledger import bulk
 from etl.ledger.models import (
     AlertRow,
     ArrivalRow,
@@ -109,6 +109,8 @@ class Ledger:
 
     def migrate(self) -> None:
         """Bring the schemas `ledger` and `audit` up to date; harmless when they are, and when two do it at once."""
+        from etl.ledger import migrations  # loads Alembic, which nobody needs who takes in or grades
+
         with self.lock("ledger.migrate"), self.engine.begin() as connection:
             migrations.upgrade(connection)
             connection.execute(text("COMMENT ON TABLE ledger.alembic_version IS 'which migration this database has'"))

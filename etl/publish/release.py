@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from etl.contract.model import Contract
 from etl.publish import history, warehouse
 from etl.publish import lake as files_of_lake
-from etl.publish.catalog import bind_catalog, prepare_catalog, register_release
 from etl.publish.lake import DataFile, columns_of
 from etl.publish.manifest import NO_RELEASE, Difference, Facts, Manifest, Place, diff
 from etl.publish.verify import broken_files, verify
@@ -210,6 +209,8 @@ class Publisher:
         now: datetime,
     ) -> None:
         """Release folder, then the one transaction, then the link; nothing is left of a transaction that fails."""
+        from etl.publish.catalog import bind_catalog, prepare_catalog, register_release  # half a second of pyiceberg
+
         is_new = release.release_id not in {row.release_id for row in self.ledger.releases()}
         if is_new:
             files_of_lake.drop_release(self.lake, release.release_id)  # of an attempt that died before it committed

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import EqualTo
 from sqlalchemy import create_engine
 
 from etl.engine.base import NOTHING, Content
 from etl.engine.duck import DuckEngine, identifier, literal
-from etl.publish.catalog import NAMESPACE, open_catalog
 from etl.publish.lake import DataFile, linked_release, release_folder, sha256_of
 from etl.publish.manifest import Manifest, Place
 from etl.publish.warehouse import warehouse_content
@@ -57,6 +54,11 @@ def _files(lake: Path, release: Manifest) -> list[str]:
 
 
 def _iceberg(lake: Path, url: str, release: Manifest) -> list[str]:
+    from pyiceberg.exceptions import NoSuchTableError  # half a second, of which intake knows nothing
+    from pyiceberg.expressions import EqualTo
+
+    from etl.publish.catalog import NAMESPACE, open_catalog
+
     catalog = open_catalog(url, lake)
 
     def read(engine: DuckEngine, place: Place) -> Content:

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from etl.intake import database
-from etl.intake.database import Pulled, SourceUnavailableError, pull, read_keys
+from etl.intake.database import Pulled, SourceUnavailableError, pull
 from etl.intake.delivery import open_landed
+from etl.intake.pulled import read_keys
 from etl.intake.reader import read_delivery
 from etl.intake.strings import Strings
 from etl.vocabulary import ConfigurationError

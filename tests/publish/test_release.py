@@ -14,6 +14,7 @@ import duckdb
 import pytest
 from sqlalchemy import create_engine, text
 
+from etl.publish import catalog as iceberg
 from etl.publish import release as release_module
 from etl.publish import warehouse
 from etl.publish.catalog import open_catalog
@@ -192,7 +193,7 @@ def test_a_failure_anywhere_leaves_all_three_as_they_were(
     before = state(publisher)
     with monkeypatch.context() as patched:
         if place == "catalog":
-            patched.setattr(release_module, "register_release", broken)
+            patched.setattr(iceberg, "register_release", broken)
         elif place == "warehouse":
             patched.setattr(warehouse, "switch_period", broken)
         elif place == "ledger":
