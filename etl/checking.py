@@ -98,7 +98,6 @@ class Checker:
     def __post_init__(self) -> None:
         self._caster = Caster(self.engine, self.subject)
         self._of_rows = [rule for rule in self.rules if rule.kind != "unique"]
-        self._unique = [rule for rule in self.rules if rule.kind == "unique"]
 
     def check(self, piece: pa.Table, *, is_whole: bool = False) -> None:
         """Make `typed` and `found` (_member, _row, rule) of a piece.
@@ -106,28 +105,24 @@ class Checker:
         Rules across rows are left out unless the piece is the whole delivery.
         """
         self._caster.cast(piece)
-        broken = [*self._broken(), *(self._unique if is_whole else ())]
-        subject = self.subject
+        broken = self._broken(self.rules if is_whole else self._of_rows)
         if broken:
+            subject = self.subject
             select = findings_select(subject.contract, subject.layout, context=subject.context, rules=broken)
             self.engine.run_model("found", select)
         else:
             make_empty(self.engine, "found", FINDINGS)
 
-    def _broken(self) -> list[Rule]:
-        """The row rules that some row of `typed` breaks."""
-        if not self._of_rows:
+    def _broken(self, rules: Sequence[Rule]) -> list[Rule]:
+        """Those of the rules that some row of `typed` breaks."""
+        if not rules:
             return []
-        [held] = self.engine.fetch(self._held)
-        return [rule for rule, holds in zip(self._of_rows, held, strict=True) if holds is False]
+        [held] = self.engine.fetch(holds_select(self.subject.contract, rules, self.subject.context))
+        return [rule for rule, holds in zip(rules, held, strict=True) if holds is False]
 
     def cast_again(self, rows: pa.Table) -> None:
         """Make `typed` of rows that were checked before."""
         self._caster.cast(rows, is_new=False)
-
-    @cached_property
-    def _held(self) -> str:
-        return holds_select(self.subject.contract, self._of_rows, self.subject.context)
 
 
 @dataclass

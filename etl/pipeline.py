@@ -53,7 +53,6 @@ from etl.settings import Settings
 from etl.vocabulary import ConfigurationError, CreditVillageError, DataError
 from etl.workspace import Workspace
 
-INTAKE_MEMORY = "400MB"  # of one delivery: several are taken in side by side, and what lasts of a large one may spill
 STUCK_AFTER = timedelta(minutes=15)
 MAX_ATTEMPTS = 5
 _log = logging.getLogger("creditvillage.intake")
@@ -197,7 +196,7 @@ def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
     """Read, cast and check a landed delivery, keep what is accepted, and answer."""
     delivery = ws.ledger.step(subject.delivery.delivery_id, "validating", now=now)
     counted = _timed(ws, delivery.period, "check", now, delivery.delivery_id)
-    with ws.engine(memory_limit=INTAKE_MEMORY) as engine, counted as counts:
+    with ws.delivery_engine(delivery.size_bytes) as engine, counted as counts:
         is_asked = ws.registry.county.second_opinion.is_wanted(delivery.delivery_id, delivery.size_bytes)
         verdict, strings = examine(engine, ws, subject, now=now if is_asked else None)
         verdict = revisions.review(engine, ws, subject, verdict)

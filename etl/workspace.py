@@ -15,7 +15,7 @@ from etl.contract.across import BoundsEntry, load_bounds
 from etl.contract.corrections import Correction, load_corrections
 from etl.contract.model import Contract, Contracts, load_contracts
 from etl.contract.predicates import Context, accepted_columns, rejected_columns
-from etl.engine.duck import DuckEngine
+from etl.engine.duck import DuckEngine, DuckHost
 from etl.engine.models import Model, load_models
 from etl.intake.calendar import WorkCalendar, load_calendar
 from etl.intake.drops import Drops
@@ -28,6 +28,10 @@ from etl.vocabulary import ConfigurationError
 
 if TYPE_CHECKING:
     from etl.ledger.repository import Ledger
+
+
+INTAKE_MEMORY = "400MB"  # of one delivery: several are taken in side by side, and what lasts of a large one may spill
+SMALL_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,15 @@ class Workspace:
     def engine(self, *, memory_limit: str | None = None) -> DuckEngine:
         """A fresh engine that spills into the restricted zone."""
         return DuckEngine(memory_limit=memory_limit or self.settings.memory_limit, temp_dir=self.spill)
+
+    def delivery_engine(self, size_bytes: int) -> DuckEngine:
+        """An engine for one delivery: a small one gets one thread of a DuckDB that is kept, several are taken in side by
+        side; a large one gets a DuckDB and all threads for itself."""
+        return self._host.engine() if size_bytes <= SMALL_BYTES else self.engine(memory_limit=INTAKE_MEMORY)
+
+    @cached_property
+    def _host(self) -> DuckHost:
+        return DuckHost(memory_limit=INTAKE_MEMORY, threads=1, temp_dir=self.spill)
 
     def contract_of(self, dataset: str) -> Contract:
         """The contract whose `dataset` is that feed; raises ConfigurationError if no file names it."""

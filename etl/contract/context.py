@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 SCALARS = ("period_start", "period_end", "supplier")
 LISTS = ("institution_codes", "county_codes", "known_villages", "id_prefixes")
@@ -25,3 +26,12 @@ class Context:
     known_villages: Sequence[str]
     supplier: str
     id_prefixes: Sequence[str]
+
+    def only(self, names: Collection[str]) -> Context:
+        """The same with nothing but these names, to tell whether two conditions mean the same."""
+        kept: dict[str, Any] = {name: getattr(self, name) for name in names}
+        kept |= {name: tuple(kept[name]) for name in names if name in LISTS}
+        return replace(_NOTHING, **kept)
+
+
+_NOTHING = Context(date.min, date.min, (), (), (), "", ())

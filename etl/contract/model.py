@@ -25,7 +25,7 @@ from sqlglot import exp
 
 from etl.contract import language, messages
 from etl.contract.across import AcrossRule, load_across
-from etl.contract.context import DELIVERY_FACTS
+from etl.contract.context import DELIVERY_FACTS, LISTS, SCALARS
 from etl.period import Period
 from etl.registry import (
     Bilingual,
@@ -268,6 +268,11 @@ class Rule:
             raise ValueError(f"rule {self.id} has no condition")
         return language.parse(self.sql)
 
+    @cached_property
+    def context_names(self) -> tuple[str, ...]:
+        """What its condition refers to besides the cells of the row."""
+        return tuple(name for name in language.names(self.tree) if name in (*SCALARS, *LISTS))
+
     @property
     def is_told(self) -> bool:
         """Whether its supplier hears of it: it speaks of the supplier's own bytes and does not count silently."""
@@ -310,6 +315,16 @@ class Contract:
     def delivered(self) -> tuple[Column, ...]:
         """Columns a supplier may deliver."""
         return tuple(column for column in self.columns.values() if not column.derived)
+
+    @cached_property
+    def guarded(self) -> tuple[str, ...]:
+        """Columns whose NULL may be a cell that could not be read."""
+        return tuple(column.name for column in self.delivered if column.can_fail_to_cast)
+
+    @cached_property
+    def validated(self) -> tuple[str, ...]:
+        """Columns whose identity check the cast has done."""
+        return tuple(column.name for column in self.delivered if column.is_validated)
 
     @cached_property
     def published(self) -> tuple[Column, ...]:

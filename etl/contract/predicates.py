@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from etl.contract import language
@@ -76,8 +77,14 @@ def holds_select(contract: Contract, rules: Sequence[Rule], context: Context, *,
 
     One pass over the rows: most rules of most deliveries are broken by none, and need not be asked row by row.
     """
-    held = (f"bool_and({condition_sql(contract, rule, context)}) AS {quote(rule.id)}" for rule in rules)
+    held = (f"{_holds_sql(contract, rule, context)} AS {quote(rule.id)}" for rule in rules)
     return f"SELECT {', '.join(held)} FROM {relation}"
+
+
+def _holds_sql(contract: Contract, rule: Rule, context: Context) -> str:
+    if rule.kind == "unique":
+        return f"count({quote(rule.column)}) = count(DISTINCT {quote(rule.column)})"
+    return f"bool_and({condition_sql(contract, rule, context)})"
 
 
 def findings_select(
@@ -104,10 +111,14 @@ def findings_select(
 
 def condition_sql(contract: Contract, rule: Rule, context: Context) -> str:
     """The condition of a rule over TYPED as DuckDB SQL: TRUE, FALSE or NULL (unknown)."""
-    tree = language.bind(rule.tree, context)
-    guarded = [column.name for column in contract.delivered if column.can_fail_to_cast]
-    validated = [column.name for column in contract.delivered if column.is_validated]
-    return language.compile_sql(tree, guarded=guarded if rule.kind == "check" else (), validated=validated)
+    guarded = contract.guarded if rule.kind == "check" else ()
+    return _condition(str(rule.sql), context.only(rule.context_names), guarded, contract.validated)
+
+
+@lru_cache(maxsize=4096)
+def _condition(sql: str, context: Context, guarded: Sequence[str], validated: Sequence[str]) -> str:
+    """Compiled once for all deliveries that it reads alike for: that takes as long as asking it of 20,000 rows."""
+    return language.compile_sql(language.bind(language.parse(sql), context), guarded=guarded, validated=validated)
 
 
 def _broken_sql(rule: str, condition: str, relation: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,21 +36,26 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _opened(memory_limit: str, threads: int | None, temp_dir: Path | None) -> duckdb.DuckDBPyConnection:
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": memory_limit,
+        "preserve_insertion_order": True,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    if threads is not None:
+        config["threads"] = threads
+    config["temp_directory"] = str(temp_dir) if temp_dir else ""
+    con = duckdb.connect(":memory:", config=config)
+    con.execute("SET enable_progress_bar = false")  # it would be drawn on standard output, terminal or not
+    return con
+
+
 class DuckEngine:
     """A private DuckDB database. `threads` changes the speed, never a byte of what is written."""
 
     def __init__(self, *, memory_limit: str = "2GB", threads: int | None = None, temp_dir: Path | None = None) -> None:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": memory_limit,
-            "preserve_insertion_order": True,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        if threads is not None:
-            config["threads"] = threads
-        config["temp_directory"] = str(temp_dir) if temp_dir else ""
-        self.con = duckdb.connect(":memory:", config=config)
-        self.con.execute("SET enable_progress_bar = false")  # it would be drawn on standard output, terminal or not
+        self.con = _opened(memory_limit, threads, temp_dir)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +108,9 @@ class DuckEngine:
     def rename(self, name: str, other: str) -> None:
         """Let a table or view bear another name; an Arrow relation is kept as a table under it."""
         kinds = dict(
-            self.fetch("SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog <> 'temp'")
+            self.fetch(
+                "SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog = current_database()"
+            )
         )
         if name in kinds:
             kind = "VIEW" if kinds[name] == "VIEW" else "TABLE"
@@ -164,3 +173,36 @@ class DuckEngine:
 def _read(paths: Sequence[Path | str]) -> str:
     files = ", ".join(literal(str(path)) for path in paths)
     return f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
+
+
+class DuckHost:
+    """One DuckDB kept for many engines, one after the other or side by side: opening it takes longer than a small check.
+
+    Each engine has a database of its own, of which nothing is left when it is closed; memory limit and threads are those of
+    the host. Not to be carried into a forked process.
+    """
+
+    def __init__(self, *, memory_limit: str, threads: int, temp_dir: Path | None = None) -> None:
+        self._held = [_opened(memory_limit, threads, temp_dir)]
+        self._numbers = count(1)
+        weakref.finalize(self, self._held.clear)  # before the interpreter ends: later it would be complained of
+
+    def engine(self) -> DuckEngine:
+        """A fresh engine."""
+        [con] = self._held
+        return _Guest(con.cursor(), f"guest_{next(self._numbers)}")
+
+
+class _Guest(DuckEngine):
+    """An engine in the DuckDB of a host."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, database: str) -> None:
+        self.con, self._database, self._is_closed = con, database, False
+        self.con.execute(f"ATTACH ':memory:' AS {database}; USE {database}; SET enable_progress_bar = false")
+
+    def close(self) -> None:
+        """Give the database back; harmless when done twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.con.execute(f"USE memory; DETACH {self._database}")
+            self.con.close()

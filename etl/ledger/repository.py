@@ -6,6 +6,7 @@ take an advisory lock on (supplier, dataset, period) first, so their statements 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -18,9 +19,11 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Engine,
     cast,
     create_engine,
     delete,
+    event,
     func,
     insert,
     make_url,
@@ -31,8 +34,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from etl.ledger import bulk
 from etl.ledger.models import (
@@ -86,6 +91,7 @@ __all__ = [
 
 RecordT = TypeVar("RecordT", Transition, Carried, Grading, Release, Waiting, Alert)
 LOCK_TIMEOUT_SECONDS: Final = 600.0
+IDLE_SECONDS: Final = 1.0
 LOCK_NOT_AVAILABLE: Final = "55P03"
 ANALYST: Final = "analyst"
 DELIVERY_COLUMNS: Final = ("delivery_id", "supplier", "dataset", "period")
@@ -101,11 +107,15 @@ class Ledger:
         address = make_url(url).set(drivername="postgresql+psycopg")
         who = {"application_name": "creditvillage"}
         # Parameters stay out of error messages, and so out of task logs.
-        self.engine = create_engine(address, pool_pre_ping=True, hide_parameters=True, connect_args=who)
+        self.engine = create_engine(address, hide_parameters=True, connect_args=who)
+        self._locks = create_engine(address, max_overflow=-1, hide_parameters=True, connect_args=who)
+        for each in (self.engine, self._locks):
+            _ask_if_idle(each)
 
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
+        self._locks.dispose()
 
     def migrate(self) -> None:
         """Bring the schemas `ledger` and `audit` up to date; harmless when they are, and when two do it at once."""
@@ -124,24 +134,21 @@ class Ledger:
         PostgreSQL drops it if the process or the connection dies. Not reentrant. Raises LockTimeoutError if it does not
         come free in time.
         """
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.detach()  # closed instead of pooled: whatever happens, the lock and the setting end with it
-            patience = f"{max(1, round(timeout_seconds * 1000))}ms"
-            connection.execute(select(func.set_config("lock_timeout", patience, False)))
+        with self._locks.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             try:
-                connection.execute(select(func.pg_advisory_lock(_lock_number(name))))
-            except OperationalError as error:
-                if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
-                    raise
-                raise LockTimeoutError(name, timeout_seconds) from None
-            yield
+                _wait_for(connection, name, timeout_seconds)
+                yield
+            finally:
+                _give_back(connection)
 
     @contextmanager
     def lock_if_free(self, name: str) -> Iterator[bool]:
         """Hold the advisory lock `name` if nobody else does; says whether it is held."""
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.detach()  # closed instead of pooled, and the lock with it
-            yield bool(connection.scalar(select(func.pg_try_advisory_lock(_lock_number(name)))))
+        with self._locks.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            try:
+                yield bool(connection.scalar(select(func.pg_try_advisory_lock(_lock_number(name)))))
+            finally:
+                _give_back(connection)
 
     # -- before a delivery ----------------------------------------------------------------------------------------
 
@@ -624,6 +631,47 @@ def _get(session: Session, delivery_id: str) -> DeliveryRow:
 
 def _lock_number(*name: str) -> ColumnElement[int]:
     return func.hashtextextended("/".join(name), 0)
+
+
+def _wait_for(connection: Connection, name: str, timeout_seconds: float) -> None:
+    """Take the advisory lock `name`; raises LockTimeoutError."""
+    patience = f"{max(1, round(timeout_seconds * 1000))}ms"
+    connection.execute(select(func.set_config("lock_timeout", patience, False)))
+    try:
+        connection.execute(select(func.pg_advisory_lock(_lock_number(name))))
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise LockTimeoutError(name, timeout_seconds) from None
+
+
+def _give_back(connection: Connection) -> None:
+    """Let go of the locks of a connection before it is used again; one that does not answer is closed, and they with it."""
+    try:
+        connection.execute(text("SELECT pg_advisory_unlock_all()"))
+        connection.execute(text("RESET lock_timeout"))
+    except DBAPIError:
+        connection.invalidate()
+    except BaseException:
+        connection.invalidate()
+        raise
+
+
+def _ask_if_idle(engine: Engine) -> None:
+    """Ask a connection whether it is still there before it is used again, unless it was used just now."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+        now = time.monotonic()
+        if now - record.info.get("idle_since", now) > IDLE_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error:
+                raise DisconnectionError from None  # the pool takes another one
 
 
 def _lock_series(session: Session, supplier: str, dataset: str, period: str) -> None:
