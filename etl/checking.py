@@ -31,6 +31,7 @@ from etl.intake.strings import strings_schema
 
 PIECE_ROWS = ROW_GROUP_ROWS // 2
 FINDINGS: Mapping[str, str] = {"_member": "VARCHAR", "_row": "BIGINT", "rule": "VARCHAR"}
+MEMBER_NO = "_member_no"
 _OFTEN = 4  # a column is cast by its distinct cells where each stands this often or more, on average
 _PROBED_ROWS, _SURELY_DISTINCT = 1_000, 0.95
 PieceT = TypeVar("PieceT")
@@ -75,7 +76,7 @@ def side_by_side(
     with ThreadPoolExecutor(len(workers)) as pool:
         for piece in pieces:
             waiting.append(pool.submit(work, piece))
-            if len(waiting) > len(workers):
+            if len(waiting) == len(workers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -85,6 +86,12 @@ def make_empty(engine: DuckEngine, name: str, columns: Mapping[str, str]) -> Non
     """A table without rows, to insert into."""
     listed = ", ".join(f"CAST(NULL AS {kind}) AS {identifier(column)}" for column, kind in columns.items())
     engine.run_model(name, f"SELECT {listed} WHERE FALSE")
+
+
+def register_members(engine: DuckEngine, members: Sequence[str]) -> None:
+    """Make `member_names`: which number stands for which member where cells of a whole delivery are kept."""
+    numbers = pa.array(range(len(members)), pa.int16())
+    engine.register_arrow("member_names", pa.table({MEMBER_NO: numbers, "_member": pa.array(members, pa.string())}))
 
 
 @dataclass

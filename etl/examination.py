@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl import deliveries
-from etl.checking import FINDINGS, PIECE_ROWS, Caster, Checker, make_empty, numbered
+from etl.checking import FINDINGS, MEMBER_NO, PIECE_ROWS, Caster, Checker, make_empty, numbered, register_members
 from etl.contract import suite
 from etl.contract.model import Rule
 from etl.contract.predicates import (
@@ -38,8 +38,6 @@ from etl.intake.strings import Strings, row_findings_table, strings_schema
 from etl.ledger.records import Delivery
 from etl.vocabulary import CreditVillageError
 from etl.workspace import Workspace
-
-_MEMBER_NO = "_member_no"
 
 
 def examine(
@@ -203,7 +201,7 @@ class _Work:
             self.members.append(member)
         for number, rule in enumerate(self._unique):
             column, name = identifier(rule.column), identifier(f"unique_{number}")
-            select = f"SELECT {column}, CAST({self.members.index(member)} AS SMALLINT) AS {_MEMBER_NO}, _row FROM typed"
+            select = f"SELECT {column}, CAST({self.members.index(member)} AS SMALLINT) AS {MEMBER_NO}, _row FROM typed"
             wanted = f"{select} WHERE {column} IS NOT NULL"
             self.engine.con.execute(f"CREATE TABLE IF NOT EXISTS {name} AS {wanted} LIMIT 0")
             self.engine.con.execute(f"INSERT INTO {name} {wanted}")
@@ -275,8 +273,7 @@ class _Work:
 
     def _find_repeated(self) -> None:
         """Cells that stand twice in the delivery; rows that only this shows were taken for accepted before."""
-        names = pa.table({_MEMBER_NO: pa.array(range(len(self.members)), pa.int16()), "_member": self.members})
-        self.engine.register_arrow("member_names", names)
+        register_members(self.engine, self.members)
         before = self.engine.fetch("SELECT count(*) FROM findings")
         for number, rule in enumerate(self._unique):
             self.engine.con.execute(f"INSERT INTO findings {unique_select(rule, f'unique_{number}', 'member_names')}")

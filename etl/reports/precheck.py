@@ -20,10 +20,10 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 
 from etl import answers, deliveries
-from etl.checking import FINDINGS, PIECE_ROWS, Checker, ahead, make_empty, side_by_side
+from etl.checking import FINDINGS, MEMBER_NO, PIECE_ROWS, Checker, ahead, make_empty, register_members, side_by_side
 from etl.contract.language import quote
 from etl.contract.model import Contract, Rule
-from etl.contract.predicates import active_rules, findings_select
+from etl.contract.predicates import active_rules, unique_select
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine
 from etl.examination import add_unsplit
@@ -305,7 +305,7 @@ class _Examination:
         self._counts: dict[str, int] = {}
         self._rows = 0
         self._beginning: pa.Table | None = None
-        self._has_unique = False
+        self._members: list[str] = []
         self.stopped_at_row: int | None = None
         make_empty(engine, "findings", FINDINGS)
         make_empty(engine, "corrected", FINDINGS)
@@ -338,7 +338,7 @@ class _Examination:
         checker.check(chunk)
         found = checker.engine.arrow("SELECT _member, _row, rule FROM found")
         cells = ", ".join(dict.fromkeys(quote(rule.column) for rule in self._over_all))
-        unique = checker.engine.arrow(f"SELECT _member, _row, _line, {cells} FROM typed") if cells else None
+        unique = checker.engine.arrow(f"SELECT _row, _line, {cells} FROM typed") if cells else None
         return _Checked(chunk, found, unique)
 
     def _take(self, checked: _Checked) -> None:
@@ -348,7 +348,7 @@ class _Examination:
         engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM fresh")
         self._keep_shown(checked.chunk)
         if checked.unique is not None:
-            self._keep_unique(checked.unique)
+            self._keep_unique(checked.chunk["_member"][0].as_py(), checked.unique)
         if sum(self._counts.values()) > self._limit:
             self.stopped_at_row = self._rows
 
@@ -369,11 +369,14 @@ class _Examination:
         query = f"SELECT _member, _row, rule FROM {relation} WHERE rule IN (SELECT unnest($rules)) {bounded}"
         return self._engine.con.sql(query, params={"rules": list(rules)}).to_arrow_table()
 
-    def _keep_unique(self, cells: pa.Table) -> None:
+    def _keep_unique(self, member: str, cells: pa.Table) -> None:
+        """Keep the cells that must be unique in the whole file, with a number for their member."""
+        verb = "INSERT INTO unique_cells" if self._members else "CREATE TABLE unique_cells AS"
+        if member not in self._members:
+            self._members.append(member)
         self._engine.register_arrow("fresh_cells", cells)
-        verb = "INSERT INTO unique_cells" if self._has_unique else "CREATE TABLE unique_cells AS"
-        self._engine.con.execute(f"{verb} SELECT * FROM fresh_cells")
-        self._has_unique = True
+        number = f"CAST({self._members.index(member)} AS SMALLINT) AS {MEMBER_NO}"
+        self._engine.con.execute(f"{verb} SELECT {number}, * FROM fresh_cells")
 
     def verdict(self, readout: Readout) -> Verdict:
         """The verdict intake would give, once the rules over all rows have run."""
@@ -399,11 +402,11 @@ class _Examination:
         return answers.causes(self._subject, verdict, strings, found, lambda: path.open("rb"), scratch=scratch)
 
     def _find_repeated(self) -> None:
-        if not self._has_unique:
+        if not self._members:
             return
-        contract, layout, context = self._subject.contract, self._subject.layout, self._subject.context
-        select = findings_select(contract, layout, relation="unique_cells", context=context, rules=self._over_all)
-        self._engine.run_model("repeated", select)
+        register_members(self._engine, self._members)
+        selects = [unique_select(rule, "unique_cells", "member_names") for rule in self._over_all]
+        self._engine.run_model("repeated", " UNION ALL ".join(selects) + " ORDER BY ALL")
         self._engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM repeated")
         shown = self._first("repeated", [rule.id for rule in self._over_all])
         if len(shown):
@@ -412,10 +415,11 @@ class _Examination:
     def _strings_of(self, shown: pa.Table) -> Strings:
         """The rows of some findings as strings, as far as the rules over all rows kept their cells."""
         self._engine.register_arrow("wanted", shown)
-        rows = self._engine.con.sql(
-            "SELECT c.* FROM unique_cells AS c SEMI JOIN wanted AS w ON w._member = c._member AND w._row = c._row "
-            "ORDER BY c._member, c._row"
-        ).to_arrow_table()
+        rows = self._engine.arrow(
+            f"SELECT m._member, c.* EXCLUDE ({MEMBER_NO}) FROM unique_cells AS c "
+            f"INNER JOIN member_names AS m ON m.{MEMBER_NO} = c.{MEMBER_NO} "
+            "SEMI JOIN wanted AS w ON w._member = m._member AND w._row = c._row ORDER BY m._member, c._row"
+        )
         return Strings(rows, len(rows), [], [], {})
 
     def shown(self, verdict: Verdict, readout: Readout) -> pa.Table:
