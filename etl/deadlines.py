@@ -33,6 +33,9 @@ STANDINGS: Final[Mapping[Standing, Bilingual]] = {
     "missing": Bilingual(**BREACH_LABELS["missing"]),
     "unknown": Bilingual(zh="截止日未知", en="due date unknown"),
 }
+NOTHING_TO_CARRY: Final = Bilingual(
+    zh="无上期可沿用，该月等待此文件", en="no earlier month to carry forward: the month waits for this file"
+)
 _WEEKDAYS: Final = ("周一", "周二", "周三", "周四", "周五", "周六", "周日")
 _COUNTED: Final = ("accepted", "accepted_with_warnings", None)
 
@@ -42,7 +45,8 @@ class Appointment:
     """One expected delivery and how it stands; instants are timezone-aware.
 
     What counts as arrived is the first delivery that was accepted or is still under way: a later revision makes nobody
-    late, and a file that was refused is as good as none. `refused` counts those.
+    late, and a file that was refused is as good as none. `refused` counts those. `has_nothing_to_carry`: it is missing, and
+    no earlier month has a state that could stay in force in its place.
     """
 
     period: Period
@@ -53,6 +57,7 @@ class Appointment:
     delivery_id: str | None
     is_under_way: bool
     is_carried: bool
+    has_nothing_to_carry: bool
     refused: int
 
 
@@ -99,17 +104,25 @@ class Timetable:
         times += [arrived_at(one.mtime_ns, one.first_seen_at) for one in held]
         arrived = min(times).astimezone(self.zone) if times else None
         due = self.due(period, expected)
+        state = standing(due, period, arrived, self.now)
+        is_carried = (expected.supplier, expected.dataset) in carried
         return Appointment(
             period=period,
             expected=expected,
             due=due,
-            state=standing(due, period, arrived, self.now),
+            state=state,
             arrived_at=arrived,
             delivery_id=first.delivery_id if first else None,
             is_under_way=first.outcome is None if first else bool(held),
-            is_carried=(expected.supplier, expected.dataset) in carried,
+            is_carried=is_carried,
+            has_nothing_to_carry=state == "missing" and not is_carried and not self._was_in_force(period, expected),
             refused=sum(one.outcome in ("rejected", "unreadable") for one in of_it),
         )
+
+    def _was_in_force(self, period: Period, expected: Expected) -> bool:
+        """Whether a delivery of an earlier month is in force."""
+        earlier = (one for one in self.ws.ledger.deliveries(supplier=expected.supplier) if one.period < str(period))
+        return any(one.in_force and one.dataset == expected.dataset for one in earlier)
 
     def due(self, period: Period, expected: Expected) -> DueDate:
         owner = self.owner(expected)
@@ -162,12 +175,10 @@ def _alerted(ws: Workspace, appointment: Appointment, now: datetime) -> list[Ale
 def _carry(ws: Workspace, appointment: Appointment, now: datetime) -> None:
     """The deadline passed: the month does without, if an earlier month has a state that can stay in force."""
     who, due = appointment.expected, appointment.due.at
-    if appointment.state != "missing" or appointment.is_carried or due is None:
+    if appointment.state != "missing" or appointment.is_carried or appointment.has_nothing_to_carry or due is None:
         return
-    earlier = (one for one in ws.ledger.deliveries(supplier=who.supplier) if one.dataset == who.dataset)
-    if any(one.in_force and one.period < str(appointment.period) for one in earlier):
-        reason = f"截止 {due:%Y-%m-%d %H:%M} 仍未收到，自动沿用上期 not there at the deadline, carried forward"
-        ws.ledger.carry_forward(str(appointment.period), who.supplier, who.dataset, reason, now=now)
+    reason = f"截止 {due:%Y-%m-%d %H:%M} 仍未收到，自动沿用上期 not there at the deadline, carried forward"
+    ws.ledger.carry_forward(str(appointment.period), who.supplier, who.dataset, reason, now=now)
 
 
 # -- the calendar of one supplier -------------------------------------------------------------------------------------
@@ -224,6 +235,8 @@ def _line(timetable: Timetable, one: Appointment) -> str:
         words.append(f"{one.arrived_at:%Y-%m-%d %H:%M}")
     if one.is_carried:
         words.append("（已沿用上期 carried forward）")
+    if one.has_nothing_to_carry:
+        words.append(f"（{NOTHING_TO_CARRY.zh} {NOTHING_TO_CARRY.en}）")
     if one.refused:
         words.append(f"（退回 {one.refused} 份 refused）")
     feed = timetable.owner(one.expected).feeds[one.expected.dataset]

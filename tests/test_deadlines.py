@@ -160,10 +160,9 @@ def test_what_is_missing_is_carried_forward_if_there_is_something_to_carry(
     assert ledger.carried("2024-03") == []
     told(settings, at(4, 8, 18, 1))
     [carried] = ledger.carried("2024-03")
-    assert (carried.supplier, carried.dataset) == (
-        "qinghe_rcb",
-        "loans",
-    )  # xinhe_vb has no earlier month, baiyun is under way
+    assert (carried.supplier, carried.dataset) == ("qinghe_rcb", "loans")  # baiyun is under way
+    told_xinhe = (settings.outbox / "xinhe_vb" / "calendar.txt").read_text("gb18030")
+    assert "无上期可沿用，该月等待此文件" in told_xinhe, "it has no earlier month"
     assert "2024-04-08 18:00" in carried.reason
     told(settings, at(4, 8, 19))
     assert len(ledger.carried("2024-03")) == 1

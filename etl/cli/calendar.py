@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from etl.cli import tables
-from etl.deadlines import STANDINGS, Appointment, Timetable, due_text
+from etl.deadlines import NOTHING_TO_CARRY, STANDINGS, Appointment, Timetable, due_text
 from etl.period import Period
 from etl.settings import Settings
 from etl.workspace import Workspace
@@ -42,6 +42,7 @@ def _document(one: Appointment) -> dict[str, Any]:
         "delivery_id": one.delivery_id,
         "under_way": one.is_under_way,
         "carried_forward": one.is_carried,
+        "nothing_to_carry": one.has_nothing_to_carry,
         "refused": one.refused,
     }
 
@@ -67,4 +68,6 @@ def _print(console: Console, timetable: Timetable, period: str, listed: list[App
 def _state(one: Appointment) -> Text:
     label = STANDINGS[one.state]
     more = "，已沿用上期 carried forward" if one.is_carried else ""
+    if one.has_nothing_to_carry:
+        more = f"，{NOTHING_TO_CARRY.zh} {NOTHING_TO_CARRY.en}"
     return Text(f"{label.zh} {label.en}{more}", style=_COLOURS.get(one.state, "default"))

@@ -25,7 +25,6 @@ from etl.intake.workbook import MAX_FILE_BYTES, read_workbook
 from etl.registry import Feed, Layout
 
 _ROWS_UNKNOWN = UNREADABLE_RULES | {"P105", "P123"}
-_ALL = 1 << 62
 _Reader = Callable[..., Iterator[pa.RecordBatch]]
 _SEQUENTIAL: dict[str, _Reader] = {
     "delimited": read_delimited,
@@ -107,25 +106,6 @@ def open_delivery(
     opened.members.extend(package.whole(file, part) for file, part in others)
     with closing(opened):
         yield Reading(opened, feed, layout, delivery_id)
-
-
-def read_delivery(
-    delivery_file: BinaryIO,
-    name: str,
-    feed: Feed,
-    layout: Layout,
-    delivery_id: str,
-    *,
-    sidecar: bytes | None = None,
-    sha256: str | None = None,
-    keyring: Path | None = None,
-    scratch: Path | None = None,
-) -> Strings:
-    """A whole (small) delivery at once; arguments as for `open_delivery`."""
-    with open_delivery(
-        delivery_file, name, feed, layout, delivery_id, sidecar=sidecar, sha256=sha256, keyring=keyring, scratch=scratch
-    ) as reading:
-        return reading.result(pa.concat_tables([strings_schema(layout).empty_table(), *reading.pieces(_ALL)]))
 
 
 def read_batches(

@@ -44,9 +44,11 @@ def test_json_says_how_each_delivery_stands(on_its_way: str, capfd: pytest.Captu
         "delivery_id": on_its_way,
         "under_way": True,
         "carried_forward": False,
+        "nothing_to_carry": False,
         "refused": 0,
     }
     assert rows[("xinhe_vb", "loans")]["state"] == "missing"
+    assert rows[("xinhe_vb", "loans")]["nothing_to_carry"]
     assert rows[("government", "households")]["due_at"] == "2024-04-03T18:00:00+08:00"
     assert len(rows) == 4 + 3 + 16
 
@@ -56,6 +58,7 @@ def test_the_table_names_the_calendars_source(capfd: pytest.CaptureFixture[str])
     printed = capfd.readouterr().out
     assert "国办发明电〔2023〕7号" in printed
     assert "按时收到 on time" in printed
+    assert "无上期可沿用，该月等待此文件" in "".join(printed.split())
 
 
 def test_an_unknown_year_is_no_failure(capfd: pytest.CaptureFixture[str]) -> None:

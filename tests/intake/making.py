@@ -7,8 +7,10 @@ import io
 import zipfile
 from typing import Any
 
-from etl.intake.reader import read_delivery
-from etl.intake.strings import Strings
+import pyarrow as pa
+
+from etl.intake.reader import open_delivery
+from etl.intake.strings import Strings, strings_schema
 from etl.registry import Feed, Layout
 
 NAMES = ["loan_no", "borrower_name", "balance_yuan"]
@@ -31,6 +33,13 @@ def make_feed(package: str = "bare", *, empty: str = "refused", **changes: Any) 
         "layouts": [make_layout()],
     }
     return Feed.model_validate({**base, **changes})
+
+
+def read_delivery(*where: Any, **beside: Any) -> Strings:
+    """A whole (small) delivery at once; arguments as for `open_delivery`."""
+    with open_delivery(*where, **beside) as reading:
+        pieces = reading.pieces(1 << 62)
+        return reading.result(pa.concat_tables([strings_schema(reading.layout).empty_table(), *pieces]))
 
 
 def read_bytes(

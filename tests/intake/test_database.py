@@ -15,10 +15,9 @@ from etl.intake import database
 from etl.intake.database import Pulled, SourceUnavailableError, pull
 from etl.intake.delivery import open_landed
 from etl.intake.pulled import read_keys
-from etl.intake.reader import read_delivery
 from etl.intake.strings import Strings
 from etl.vocabulary import ConfigurationError
-from tests.intake.making import DELIVERY, make_feed, make_layout
+from tests.intake.making import DELIVERY, make_feed, make_layout, read_delivery
 
 pytestmark = pytest.mark.postgres
 

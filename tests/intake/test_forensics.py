@@ -21,14 +21,13 @@ from etl.findings import FileFinding
 from etl.intake.forensics import TEXTS, Case, diagnose
 from etl.intake.forensics.encodings import found_encoding
 from etl.intake.forensics.samples import HEAD_BYTES, SCAN_BYTES, TAIL_BYTES, WINDOW_BYTES, sample_delivery
-from etl.intake.reader import read_delivery
 from etl.intake.strings import Strings
 from etl.registry import CodeLists, Feed, load_registry
 from etl.settings import PROJECT_ROOT
 from simulator import simulate
 from tests.intake.corpus.entries import Entry
 from tests.intake.corpus.sound import identity_values
-from tests.intake.making import make_feed, make_layout
+from tests.intake.making import make_feed, make_layout, read_delivery
 
 KINDS = [("qinghe_rcb", "loans"), ("qinghe_rcb", "loan_flows"), ("baiyun_rcb", "loans"), ("xinhe_vb", "loans")]
 SIMPLIFIED = "农户贷款借据种植养殖机械余额到期日期正常关注次级可疑损失信用保证抵押"

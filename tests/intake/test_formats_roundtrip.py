@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from etl.contract.casts import blank_free_columns, cast_select
 from etl.engine.duck import DuckEngine
-from etl.intake.reader import read_delivery
 from etl.intake.strings import Strings
 from tests.contract.delivery import CONTRACTS, REGISTRY
+from tests.intake.making import read_delivery
 from tests.intake.tables import FORMATS, KINDS, Row, Spelling, spellings, tables, write
 
 CONTRACT = CONTRACTS.for_dataset("loans")

@@ -19,12 +19,21 @@ import pytest
 
 from etl import deliveries
 from etl.intake.delivery import land
-from etl.intake.reader import read_delivery
 from etl.intake.strings import Strings
 from etl.settings import Settings
 from etl.vocabulary import ConfigurationError
 from etl.workspace import Workspace
-from tests.intake.making import DELIVERY, NAMES, cells_of, make_feed, make_layout, make_zip, read_bytes, rules_of
+from tests.intake.making import (
+    DELIVERY,
+    NAMES,
+    cells_of,
+    make_feed,
+    make_layout,
+    make_zip,
+    read_bytes,
+    read_delivery,
+    rules_of,
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="needs Debian's gnupg")
 
