@@ -105,7 +105,7 @@ def at_arrival(ws: Workspace, delivery: Delivery) -> Told:
     Nothing runs for a delivery that comes too late to be in force. The caller holds `turn`.
     """
     month = Period.parse(delivery.period)
-    same = (one for one in ws.ledger.in_force(delivery.period) if one.supplier == delivery.supplier)
+    same = ws.ledger.in_force(delivery.period, delivery.supplier)
     if any(one.dataset == delivery.dataset and one.sequence > delivery.sequence for one in same):
         return Told(delivery)
     due = [(rule, month) for rule in _own(ws, month) if _reads(rule, delivery.dataset, is_previous=False)]
@@ -133,7 +133,7 @@ def _run_all(
     ws: Workspace, due: Iterable[tuple[AcrossRule, Period]], supplier: str | None, arriving: Delivery | None = None
 ) -> Iterator[Found]:
     """Run those rules whose files are all there; an engine is only made for those."""
-    in_force = _InForce(ws, arriving)
+    in_force = _InForce(ws, arriving, supplier)
     ready = [(rule, month, in_force.behind(rule, supplier, month)) for rule, month in due]
     runnable = [(rule, month, behind) for rule, month, behind in ready if behind is not None]
     if not runnable:
@@ -144,10 +144,13 @@ def _run_all(
 
 
 class _InForce:
-    """The deliveries in force of each month, asked for once; one that is about to be is taken as if it were."""
+    """The deliveries in force of each month, asked for once; one that is about to be is taken as if it were.
 
-    def __init__(self, ws: Workspace, arriving: Delivery | None) -> None:
-        self._ws, self._arriving = ws, arriving
+    With a supplier only its own, which are all that its rules read.
+    """
+
+    def __init__(self, ws: Workspace, arriving: Delivery | None, supplier: str | None) -> None:
+        self._ws, self._arriving, self._supplier = ws, arriving, supplier
         self._months: dict[Period, list[Delivery]] = {}
 
     def behind(self, rule: AcrossRule, supplier: str | None, month: Period) -> Behind | None:
@@ -162,7 +165,7 @@ class _InForce:
 
     def _month(self, month: Period) -> list[Delivery]:
         if month not in self._months:
-            self._months[month] = self._with_arriving(self._ws.ledger.in_force(str(month)), month)
+            self._months[month] = self._with_arriving(self._ws.ledger.in_force(str(month), self._supplier), month)
         return self._months[month]
 
     def _with_arriving(self, held: list[Delivery], month: Period) -> list[Delivery]:

@@ -339,7 +339,7 @@ def no_strings(subject: Subject) -> Strings:
 
 def standing_before(ws: Workspace, delivery: Delivery) -> Delivery | None:
     """The delivery of the same supplier, dataset and month that is in force now."""
-    in_force = (one for one in ws.ledger.in_force(delivery.period) if one.supplier == delivery.supplier)
+    in_force = ws.ledger.in_force(delivery.period, delivery.supplier)
     return next((one for one in in_force if one.dataset == delivery.dataset), None)
 
 

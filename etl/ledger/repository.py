@@ -325,9 +325,12 @@ class Ledger:
             wanted.append(DeliveryRow.supplier == supplier)
         return self._deliveries(*wanted)
 
-    def in_force(self, period: str) -> list[Delivery]:
-        """What the grades of a month rest on: at most one delivery for each supplier and dataset."""
-        return self._deliveries(DeliveryRow.period == period, DeliveryRow.in_force.is_(True))
+    def in_force(self, period: str, supplier: str | None = None) -> list[Delivery]:
+        """What the grades of a month rest on: at most one delivery for each supplier (or only this one) and dataset."""
+        wanted = [DeliveryRow.period == period, DeliveryRow.in_force.is_(True)]
+        if supplier is not None:
+            wanted.append(DeliveryRow.supplier == supplier)
+        return self._deliveries(*wanted)
 
     def duplicate_of(
         self, supplier: str, dataset: str, period: str, sha256: str, ruleset: str, *, delivery_id: str | None = None
