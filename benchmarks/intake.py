@@ -1,7 +1,8 @@
 """Our side of `intake` and `large`: drop zones in, outcomes and receipts out, with ledger and landing; no grading.
 
-scan and claim in one process, then one process per core takes deliveries in until none is left: what `intake` and
-`submissions` do under the scheduler, without the scheduler.
+scan and claim in one process, then others take deliveries in until none is left: what `intake` and `submissions` do under
+the scheduler, without the scheduler. As there, workers are forked with the code loaded, and there are more of them than
+cores: every delivery waits for the disk a dozen times.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def run(home: Path) -> dict[str, int]:
     TokenKey.create(settings.token_key_path)
     ws.ledger.migrate()
     claimed = pipeline.scan(settings, now=NOW, quiet_seconds=0)
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+    ws.ledger.close()  # no worker inherits a connection
+    with ProcessPoolExecutor((os.cpu_count() or 1) + 1, multiprocessing.get_context("fork")) as pool:
         taken = list(pool.map(take_in, [delivery.delivery_id for delivery in claimed]))
     outcomes = Counter(outcome for outcome, _ in taken)
     receipts = len(list((home / "outbox").rglob("*.receipt.json")))
