@@ -151,10 +151,9 @@ def land(ws: Workspace, delivery: Delivery, *, now: datetime) -> Delivery:
         owner=ws.registry.owner(delivery.supplier, delivery.dataset).code,
         drops=Drops(ws.settings.drop_access),
     )
-    ws.ledger.landed(
+    return ws.ledger.landed(
         delivery.delivery_id, landed.sha256, str(landed.path), landed.wrapped_key, landed.size_bytes, now=now
     )
-    return ws.ledger.delivery(delivery.delivery_id)
 
 
 @contextmanager

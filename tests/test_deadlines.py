@@ -124,14 +124,14 @@ def test_a_refused_file_is_as_good_as_none_and_a_revision_makes_nobody_late(
 
 
 def test_a_year_the_calendar_lacks_is_unknown_and_never_a_breach(settings: Settings, deliver: Deliver) -> None:
-    now = datetime(2025, 2, 20, tzinfo=UTC)
-    december = Period.parse("2024-12")
-    deliver("qinghe_rcb", "loans", "2024-12", datetime(2025, 1, 30, tzinfo=UTC))
+    now = datetime(2027, 2, 20, tzinfo=UTC)
+    december = Period.parse("2026-12")
+    deliver("qinghe_rcb", "loans", "2026-12", datetime(2027, 1, 30, tzinfo=UTC))
     assert set(states(settings, now, december).values()) == {"unknown"}
-    assert [one for one in told(settings, now) if one[0] >= "2024-12"] == []
-    assert [one.period for one in Workspace(settings).ledger.carried("2024-12")] == []
+    assert [one for one in told(settings, now) if one[0] >= "2026-12"] == []
+    assert [one.period for one in Workspace(settings).ledger.carried("2026-12")] == []
     text = (settings.outbox / "qinghe_rcb" / "calendar.txt").read_text(encoding="utf-8")
-    assert "未知：工作日历未收录 2025 年 unknown: the calendar lacks 2025" in text
+    assert "未知：工作日历未收录 2027 年 unknown: the calendar lacks 2027" in text
 
 
 def test_a_breach_is_told_once(settings: Settings, deliver: Deliver) -> None:

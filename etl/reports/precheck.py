@@ -25,7 +25,7 @@ from etl.contract.language import quote
 from etl.contract.model import Contract, Rule
 from etl.contract.predicates import active_rules, unique_select
 from etl.deliveries import Subject, Verdict
-from etl.engine.duck import DuckEngine
+from etl.engine.duck import DuckEngine, DuckHost
 from etl.examination import add_unsplit
 from etl.findings import FileFinding
 from etl.intake.arrivals import COMPANIONS, file_pattern
@@ -155,7 +155,9 @@ def precheck(
         strings = replace(deliveries.no_strings(subject), file_findings=list(refused.file_findings))
         return _answer(ws, path, feeding, subject, refused, _shown(subject, strings, _NO_FINDINGS))
     with ExitStack() as stack:
-        engine, *others = [stack.enter_context(_engine()) for _ in range(1 + _CORES)]
+        # One thread each, a piece each: at this size DuckDB's own threads cost more than they give.
+        host = DuckHost(memory_limit=MEMORY_LIMIT, threads=1)
+        engine, *others = [stack.enter_context(host.engine()) for _ in range(1 + _CORES)]
         examination = _Examination(ws, engine, subject, per_rule)
         readout = examination.read(stack.enter_context(path.open("rb")), path, others)
         verdict = examination.verdict(readout)
@@ -163,11 +165,6 @@ def precheck(
         causes = examination.causes(verdict, readout, path)
     answer = _answer(ws, path, feeding, subject, verdict, shown)
     return replace(answer, diagnoses=causes, stopped_at_row=examination.stopped_at_row)
-
-
-def _engine() -> DuckEngine:
-    """One thread each, a piece each: at this size DuckDB's own threads cost more than they give."""
-    return DuckEngine(memory_limit=MEMORY_LIMIT, threads=1)
 
 
 def not_run(contract: Contract, subject: Subject) -> list[NotRun]:
