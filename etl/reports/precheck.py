@@ -27,7 +27,7 @@ from etl.contract.predicates import active_rules, unique_select
 from etl.deliveries import Subject, Verdict
 from etl.engine.duck import DuckEngine, DuckHost
 from etl.examination import add_unsplit
-from etl.findings import FileFinding
+from etl.findings import FileFinding, RowFinding
 from etl.intake.arrivals import COMPANIONS, file_pattern
 from etl.intake.reader import open_delivery
 from etl.intake.receipt import SHOWN_PER_RULE, receipt_findings
@@ -302,6 +302,7 @@ class _Examination:
         self._counts: dict[str, int] = {}
         self._rows = 0
         self._beginning: pa.Table | None = None
+        self._last_rows: dict[str, int] = {}
         self._members: list[str] = []
         self.stopped_at_row: int | None = None
         make_empty(engine, "findings", FINDINGS)
@@ -329,7 +330,14 @@ class _Examination:
                         break
             readout = reading.readout
             readout.file_findings = [*reading.package.findings, *readout.file_findings]
+        if self.stopped_at_row is not None:
+            readout.row_findings = [one for one in readout.row_findings if self._is_looked_at(one)]
         return readout
+
+    def _is_looked_at(self, found: RowFinding) -> bool:
+        """Whether a line lies before the row where the check stopped: others are read ahead."""
+        *_, last = self._last_rows
+        return found.member in self._last_rows and (found.member != last or found.row <= self._last_rows[last])
 
     def _check(self, checker: Checker, chunk: pa.Table) -> _Checked:
         checker.check(chunk)
@@ -341,6 +349,7 @@ class _Examination:
     def _take(self, checked: _Checked) -> None:
         engine, self._rows = self._engine, self._rows + len(checked.chunk)
         self._beginning = checked.chunk if self._beginning is None else self._beginning
+        self._last_rows[checked.chunk["_member"][-1].as_py()] = checked.chunk["_row"][-1].as_py()
         engine.register_arrow("fresh", checked.found)
         engine.con.execute("INSERT INTO findings SELECT _member, _row, rule FROM fresh")
         self._keep_shown(checked.chunk)
