@@ -177,7 +177,7 @@ def test_the_guide_is_one_page_in_both_languages(packs: dict[str, Path]) -> None
             rules = read_csv(folder / "rules" / f"{feed[1]}.csv", ENCODINGS[bank])
             assert [one["规则 rule"] for one in rules if f"<code>{one['规则 rule']}</code>" not in page] == []
         assert f"<td>2024-03</td><td>{DUE[bank]}</td>" in page
-        assert "未知：工作日历未收录 2025 年" in page
+        assert "工作日历未收录" not in page, "the year to come is known"
         assert "{period" not in page
 
 

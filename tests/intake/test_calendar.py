@@ -25,9 +25,12 @@ ZONE = "Asia/Shanghai"
         ("2024-03", 5, date(2024, 4, 8)),  # 1, 2, 3, then Qingming, the make-up Sunday 7, 8
         ("2024-09", 1, date(2024, 10, 8)),  # after the National Day holidays
         ("2024-11", 5, date(2024, 12, 6)),
+        ("2025-01", 5, date(2025, 2, 10)),  # after the Spring Festival: 5, 6, 7, the make-up Saturday 8, 10
+        ("2025-03", 5, date(2025, 4, 8)),  # 1, 2, 3, then Qingming, 7, 8
+        ("2025-09", 3, date(2025, 10, 11)),  # 9, 10, and the make-up Saturday
     ],
 )
-def test_the_shipped_calendar_follows_the_arrangement_of_2024(
+def test_the_shipped_calendar_follows_the_arrangements_of_the_state_council(
     period: str, workday: int, due_on: date, project_root: Path
 ) -> None:
     calendar = load_calendar([project_root / "config"])
@@ -37,12 +40,15 @@ def test_the_shipped_calendar_follows_the_arrangement_of_2024(
     assert found.at.isoformat() == f"{due_on}T18:00:00+08:00"
 
 
-def test_2024_has_251_working_days(project_root: Path) -> None:
-    days = load_calendar([project_root / "config"]).is_working_day
-    assert (len(days), sum(days.values())) == (366, 251)
+@pytest.mark.parametrize(("year", "days", "working"), [(2024, 366, 251), (2025, 365, 248)])
+def test_working_days_of_a_year(year: int, days: int, working: int, project_root: Path) -> None:
+    calendar = load_calendar([project_root / "config"])
+    of_year = [works for day, works in calendar.is_working_day.items() if day.year == year]
+    assert (len(of_year), sum(of_year)) == (days, working)
+    assert f"{year}年部分节假日安排" in calendar.sources[year]
 
 
-@pytest.mark.parametrize("period", ["2023-11", "2024-12", "2031-05"])
+@pytest.mark.parametrize("period", ["2023-11", "2025-12", "2031-05"])
 def test_a_year_the_calendar_does_not_know_is_unknown(period: str, project_root: Path) -> None:
     assert load_calendar([project_root / "config"]).due(Period.parse(period), FIFTH, ZONE) == UNKNOWN
 
