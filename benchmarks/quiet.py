@@ -10,6 +10,7 @@ from benchmarks.workloads import PERIOD
 from etl.caseload import Caseload
 from etl.ledger.records import Delivery
 from etl.ledger.repository import Ledger
+from etl.mended import Mend, MendedMonth
 from etl.months import MonthInputs
 from etl.workspace import Workspace
 
@@ -26,7 +27,18 @@ class NoCases(Caseload):
         return []
 
     @cached_property
+    def repaired_items(self) -> list[dict[str, Any]]:
+        return []
+
+    @cached_property
     def grade_stages(self) -> list[dict[str, Any]]:
+        return []
+
+
+class NothingMended(MendedMonth):
+    """What a ledger without corrections would say."""
+
+    def _counted(self) -> list[Mend]:
         return []
 
 
@@ -36,6 +48,10 @@ class QuietMonth(MonthInputs):
     @cached_property
     def caseload(self) -> Caseload:
         return NoCases(cast(Ledger, None), self.period)
+
+    @cached_property
+    def mended(self) -> MendedMonth:
+        return NothingMended(self.ws, self.period, self.in_force, self.carried)
 
 
 def quiet_month(ws: Workspace, taken: Sequence[Delivery] = ()) -> QuietMonth:

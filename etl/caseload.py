@@ -33,6 +33,7 @@ _CASES = pa.schema(
 _NOTES = pa.schema(
     [("bank_code", pa.string()), ("loan_key", pa.string()), ("overdue_days", pa.int32()), ("five_class", pa.string())]
 )
+_REPAIRED = pa.schema([("event_key", pa.string()), ("repaired_on", pa.date32())])
 _STAGES = pa.schema([("stage", pa.string()), ("happened_on", pa.date32())])
 
 
@@ -54,6 +55,11 @@ class Caseload:
         return sorted(self._mends(), key=lambda note: (note["bank_code"], note["loan_key"]))
 
     @cached_property
+    def repaired_items(self) -> list[dict[str, Any]]:
+        """`repaired_items`: list items that a decided repair ends, with the day of the decision."""
+        return sorted(self._repairs(), key=lambda one: (one["event_key"], one["repaired_on"]))
+
+    @cached_property
     def grade_stages(self) -> list[dict[str, Any]]:
         """`grade_stages`: when the month's grades were reviewed and noticed."""
         stages = ledger.grade_stages(self.ledger, str(self.period))
@@ -64,12 +70,13 @@ class Caseload:
         return {
             "accepted_cases": pa.Table.from_pylist(self.cases, _CASES),
             "mended_notes": pa.Table.from_pylist(self.mended_notes, _NOTES),
+            "repaired_items": pa.Table.from_pylist(self.repaired_items, _REPAIRED),
             "grade_stages": pa.Table.from_pylist(self.grade_stages, _STAGES),
         }
 
     def mark(self) -> list[Any]:
         """What the month's fingerprint holds of it."""
-        return [self.cases, self.mended_notes, self.grade_stages]
+        return [self.cases, self.mended_notes, self.repaired_items, self.grade_stages]
 
     def _bears(self, case: Case) -> bool:
         closed_on = case.on("closed")
@@ -90,6 +97,14 @@ class Caseload:
     @property
     def _last_day(self) -> Any:
         return self.period.next().end
+
+    def _repairs(self) -> Iterator[dict[str, Any]]:
+        """A repair holds from its decision on, in every month; so it never leaves what a month reads."""
+        targets = ledger.targets_of(self.ledger)
+        for case in ledger.all_cases(self.ledger) if targets else ():
+            decided_on = self._counted(case, "answered") if case.verdict == "upheld" else None
+            if case.case_kind == "repair" and case.case_id in targets and decided_on is not None:
+                yield {"event_key": targets[case.case_id].row_key, "repaired_on": decided_on}
 
     def _mends(self) -> Iterator[dict[str, Any]]:
         notes = ledger.notes_of(self.ledger)

@@ -40,6 +40,8 @@ from etl.grading.policy import Policies, load_policies
 from etl.intake.calendar import WorkCalendar, arrived_at, load_calendar, punctuality
 from etl.ledger.records import Delivery
 from etl.ledger.records import Grading as Graded
+from etl.mended import PREFIX as MENDED
+from etl.mended import MendedMonth, number_of
 from etl.period import Period
 from etl.publish.lake import DataFile, contents_of, write_partition
 from etl.publish.manifest import Facts, Manifest
@@ -118,6 +120,11 @@ class MonthInputs:
     def caseload(self) -> Caseload:
         return Caseload(self.ws.ledger, self.period)
 
+    @cached_property
+    def mended(self) -> MendedMonth:
+        """Rows that two people of the county set right."""
+        return MendedMonth(self.ws, self.period, self.in_force, self.carried)
+
     @property
     def missing(self) -> list[tuple[str, str]]:
         """Expected (supplier, dataset) neither in force nor carried forward; before them, months not yet graded.
@@ -171,6 +178,7 @@ class MonthInputs:
             "places": [str(place) for place in self.ws.registry.places],
             "key": self.ws.token_key.version,
             "cases": self.caseload.mark(),
+            "mended": self.mended.mark(),
         }
 
     @cached_property
@@ -213,7 +221,9 @@ class MonthInputs:
     @cached_property
     def asked(self) -> Mapping[str, pa.Table]:
         """The relations that come from ledger and configuration, not from deliveries."""
-        return self.recorded.asked if self.recorded else {name: make(self) for name, make in _DERIVED.items()}
+        if self.recorded:
+            return self.recorded.asked
+        return {**{name: make(self) for name, make in _DERIVED.items()}, **self.mended.relations()}
 
     @cached_property
     def registers(self) -> Sequence[Delivery]:
@@ -354,6 +364,8 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
     persons = person_tokens(contract) if kind != "keys" and has_digests(inputs, dataset) else []
     given = f"{kind}_{dataset}__given" if persons else f"{kind}_{dataset}"
     engine.register_parquet(given, paths, held)
+    if kind == "accepted":
+        _mend(engine, inputs, dataset, given)
     if persons:
         digests = f"{kind}_{dataset}__digests"
         maps = [keep_digests(inputs.ws, register) for register in inputs.registers]
@@ -361,6 +373,23 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
         distinct = f"(SELECT DISTINCT digest_key, person_key FROM {digests})"
         select = without_digests_select(list(held), persons, relation=given, digests=distinct)
         engine.run_view(f"{kind}_{dataset}", select)
+
+
+def _mend(engine: DuckEngine, inputs: MonthInputs, dataset: str, given: str) -> None:
+    """Let the rows that were set right stand in the place of those delivered, if there are any."""
+    mended = inputs.asked.get(MENDED + dataset)
+    if mended is None or not mended.num_rows:
+        return
+    rows, files = f"{given}__mended", f"{given}__files"
+    engine.rename(given, files)
+    engine.register_arrow("mending", mended)
+    engine.run_model(rows, "SELECT * FROM mending")
+    number, columns = number_of(inputs.ws.contract_of(dataset)), ", ".join(engine.columns(rows))
+    engine.run_view(
+        given,
+        f"SELECT {columns} FROM {files} WHERE {number} NOT IN (SELECT {number} FROM {rows}) "
+        f"UNION ALL SELECT {columns} FROM {rows}",
+    )
 
 
 def has_digests(inputs: MonthInputs, dataset: str) -> bool:
@@ -395,7 +424,9 @@ def _files_of(inputs: MonthInputs, name: str) -> list[Path]:
     if name in inputs.asked:
         return [_kept_apart(inputs, inputs.asked[name])]
     if kind in ("accepted", "rejected", "keys"):
-        return [path_of(inputs.ws, kind, one) for one in inputs.in_force if one.dataset == rest]
+        delivered = [path_of(inputs.ws, kind, one) for one in inputs.in_force if one.dataset == rest]
+        mended = inputs.asked.get(MENDED + rest) if kind == "accepted" else None
+        return [*delivered, _kept_apart(inputs, mended)] if mended is not None and mended.num_rows else delivered
     periods = {"previous": [str(inputs.period.previous())], "history": list(inputs.earlier)}.get(kind, [])
     staged = [_staged(Path(inputs.earlier[one].staged_path)) for one in periods if one in inputs.earlier]
     return [inputs.ws.settings.lake / file.path for one in staged for file in one.files if file.table == rest]
@@ -477,7 +508,7 @@ _DERIVED: Mapping[str, Callable[[MonthInputs], pa.Table]] = {
     "expected_inputs": _expected_inputs,
     "period_deliveries": _period_deliveries,
     "accepted_places": _accepted_places,
-    **{name: _of_caseload(name) for name in ("accepted_cases", "mended_notes", "grade_stages")},
+    **{name: _of_caseload(name) for name in ("accepted_cases", "mended_notes", "repaired_items", "grade_stages")},
 }
 
 

@@ -53,12 +53,14 @@ CASE_STEP_LABELS: Final = {
     "opened": {"zh": "已受理", "en": "opened"},
     "marked": {"zh": "已标注异议", "en": "marked"},
     "asked": {"zh": "已送银行核实", "en": "bank asked"},
+    "proposed": {"zh": "已提出处理意见", "en": "proposed"},
     "answered": {"zh": "已答复", "en": "answered"},
     "closed": {"zh": "已办结", "en": "closed"},
     "notified": {"zh": "已通知", "en": "notified"},
     "told_unmarked": {"zh": "逾期未标注", "en": "not marked in time"},
     "told_due": {"zh": "临近答复期限", "en": "answer falls due"},
     "told_overdue": {"zh": "逾期未答复", "en": "answer overdue"},
+    "told_healed": {"zh": "来源已不同，更正不再适用", "en": "the source says otherwise now, the correction applies no longer"},
 }
 CASE_VERDICT_LABELS: Final = {
     "upheld": {"zh": "予以采纳", "en": "upheld"},

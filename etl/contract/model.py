@@ -122,6 +122,7 @@ class ColumnEntry(Strict):
     check: Literal["resident_id", "credit_code"] | None = None
     when: str | None = None
     unique: bool = False
+    correctable: bool = False
     token: Token | None = None
     publish_as: PublishAs | None = None
     rules: dict[FactKind, str] = ModelField(default_factory=dict)
@@ -345,6 +346,16 @@ class Contract:
         return tuple(rule for rule in self.rules if rule.at == "release")
 
     @cached_property
+    def correctable(self) -> tuple[str, ...]:
+        """Columns whose single values two people of the county may set right (`etl.mended`)."""
+        return tuple(column.name for column in self.delivered if column.facts.correctable)
+
+    @cached_property
+    def numbered_by(self) -> Column | None:
+        """The delivered column that tells the rows of a delivery apart and is published as a token."""
+        return next((column for column in self.delivered if column.facts.unique and column.token is not None), None)
+
+    @cached_property
     def own_number(self) -> str | None:
         """The column with the supplier's own number of a row: the one whose token is in the published key."""
         return next((c.name for c in self.delivered if c.token is not None and c.token.name in self.key), None)
@@ -449,6 +460,7 @@ def _contract(path: Path, fields: Mapping[str, FieldEntry]) -> Contract:
     )
     _check_key(contract)
     _check_published_values(contract)
+    _check_correctable(contract)
     rules = tuple(_rules(contract, entry))
     _check_times(contract, rules)
     return replace(contract, rules=rules)
@@ -496,6 +508,18 @@ def _check_published_values(contract: Contract) -> None:
     for column in contract.columns.values():
         if column.publish_as is not None:
             _columns_of(contract, f"columns.{column.name}.publish_as.sql", column.publish_as.sql)
+
+
+def _check_correctable(contract: Contract) -> None:
+    """A row keeps its key and its people whatever is corrected, and needs a number by which it is found."""
+    for column in contract.columns.values():
+        is_fixed = column.derived or column.token or column.publish_as or column.privacy == "identity"
+        if column.facts.correctable and (is_fixed or column.name in contract.key):
+            problem = "keys, identities and derived values cannot be corrected"
+            raise ConfigurationError(contract.path, f"columns.{column.name}.correctable", problem, "drop the word")
+        if column.facts.correctable and contract.numbered_by is None:
+            mend = "mark the column of its number `unique` and give it a token"
+            raise ConfigurationError(contract.path, f"columns.{column.name}.correctable", "no row has a number", mend)
 
 
 def _rules(contract: Contract, entry: ContractEntry) -> Iterator[Rule]:
@@ -711,12 +735,14 @@ def _check_reference(contract: Contract, reference: Reference, tables: Mapping[s
 def ruleset_checksum(contract: Contract, codes: CodeLists) -> str:
     """32 hexadecimal digits that change when a column, a told rule or a code list the contract uses changes.
 
-    Suppliers see it in receipts, and compute it from their pack, which says nothing of the other rules.
+    Suppliers see it in receipts, and compute it from their pack, which says nothing of the other rules. What the county
+    may correct later decides about no row of theirs.
     """
     lists = {column.codes: codes.lists[column.codes] for column in contract.columns.values() if column.codes}
     content = {
         "columns": {
-            name: [column.type, column.facts.model_dump(mode="json")] for name, column in contract.columns.items()
+            name: [column.type, column.facts.model_dump(mode="json", exclude={"correctable"})]
+            for name, column in contract.columns.items()
         },
         "rules": [_rule_content(rule) for rule in contract.rules if rule.is_told],
         "codes": lists,

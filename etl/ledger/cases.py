@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from etl.ledger.models import CaseNoteRow, CaseRow, CaseStepRow, CaseTextRow, GradeNoticeRow
+from etl.ledger.models import CaseNoteRow, CaseRow, CaseStepRow, CaseTargetRow, CaseTextRow, GradeNoticeRow
 from etl.ledger.repository import Ledger
 from etl.vocabulary import CASE_STEP_LABELS, DataError
 
@@ -24,7 +24,7 @@ ALERT_AFTER: Final = timedelta(days=15)
 DISPUTES: Final = ("objection", "correction")
 TOLD: Final = ("told_unmarked", "told_due", "told_overdue")
 Seal = Callable[[str, str], bytes]
-STATES: Final = ("opened", "marked", "asked", "answered", "closed")
+STATES: Final = ("opened", "marked", "asked", "proposed", "answered", "closed")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class NewCase:
     grade_before: str | None = None
     override_grade: str | None = None
     expires_on: date | None = None
+    grading_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,18 @@ class Note:
     five_class: str | None = None
 
 
+@dataclass(frozen=True)
+class Target:
+    """The row a case is about; the columns are described in `etl.ledger.models.CaseTargetRow`."""
+
+    dataset: str
+    row_key: str
+    bank_code: str | None = None
+    delivery_sha256: str | None = None
+    needs_second: bool = True
+    expires_on: date | None = None
+
+
 def open_case(
     ledger: Ledger, new: NewCase, *, account: str, on: date, texts: Mapping[str, str], seal: Seal, now: datetime
 ) -> tuple[Case, bool]:
@@ -178,6 +191,27 @@ def ask_notes(ledger: Ledger, case_id: str, step: Step, loan_keys: Sequence[str]
     with Session(ledger.engine) as session, session.begin():
         session.execute(upsert(CaseStepRow).values(row).on_conflict_do_nothing())
         session.execute(upsert(CaseNoteRow).on_conflict_do_nothing(), notes)
+
+
+def propose(
+    ledger: Ledger, case_id: str, target: Target, step: Step, sealed: Mapping[str, bytes], *, now: datetime
+) -> bool:
+    """Name the row a case is about, with its sealed texts; False, and nothing kept, if one was named before."""
+    row = {"case_id": case_id, **vars(step), "recorded_at": now}
+    with Session(ledger.engine) as session, session.begin():
+        added = upsert(CaseStepRow).values(row).on_conflict_do_nothing().returning(CaseStepRow.step_id)
+        if session.scalar(added) is None:
+            return False
+        session.add(CaseTargetRow(case_id=case_id, **vars(target)))
+        session.add_all(CaseTextRow(case_id=case_id, part=part, sealed=text) for part, text in sealed.items())
+        return True
+
+
+def targets_of(ledger: Ledger) -> dict[str, Target]:
+    """{case: the row it is about}."""
+    with Session(ledger.engine) as session:
+        rows = session.scalars(select(CaseTargetRow).order_by(CaseTargetRow.case_id))
+        return {row.case_id: Target(**{each.name: getattr(row, each.name) for each in fields(Target)}) for row in rows}
 
 
 def case_of(ledger: Ledger, case_id: str) -> Case:

@@ -340,6 +340,9 @@ class CaseRow(Base):
     expires_on: Mapped[date | None] = mapped_column(comment="overrides: last day on which it holds")
     answer_due_on: Mapped[date] = mapped_column(comment="last day for the answer, in calendar days")
     origin: Mapped[str] = mapped_column(comment="what opened it, so that the same cause opens it once")
+    grading_id: Mapped[int | None] = mapped_column(
+        ForeignKey("ledger.gradings.grading_id"), comment="grading that stood when it was opened: the grade before"
+    )
 
     __table_args__ = (
         UniqueConstraint("origin", name="origin"),
@@ -374,6 +377,29 @@ class CaseStepRow(Base):
     )
 
 
+class CaseTargetRow(Base):
+    """The row of a source that a correction sets right, or the list item that a repair ends. Values are sealed texts."""
+
+    __tablename__ = "case_targets"
+
+    case_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger.cases.case_id"), primary_key=True, comment="case it belongs to"
+    )
+    dataset: Mapped[str] = mapped_column(comment="feed the row came with")
+    row_key: Mapped[str] = mapped_column(comment="token of the row's own number")
+    bank_code: Mapped[str | None] = mapped_column(comment="bank whose row it is; NULL for the county's own")
+    delivery_sha256: Mapped[str | None] = mapped_column(
+        comment="rows of banks: the bytes it stands in; a correction ends when the bank sends others"
+    )
+    needs_second: Mapped[bool] = mapped_column(comment="whether another than who proposed it has to approve")
+    expires_on: Mapped[date | None] = mapped_column(comment="corrections: last day on which it is applied")
+
+    __table_args__ = (
+        CheckConstraint("(bank_code IS NULL) = (delivery_sha256 IS NULL)", name="bank"),
+        {"schema": "ledger", "comment": "rows of sources that corrections and repairs are about; rows are never changed"},
+    )
+
+
 class CaseNoteRow(Base):
     """One note a bank is asked about, and what it answered."""
 
@@ -404,7 +430,7 @@ class CaseTextRow(Base):
     case_id: Mapped[str] = mapped_column(
         ForeignKey("ledger.cases.case_id"), primary_key=True, comment="case it belongs to"
     )
-    part: Mapped[str] = mapped_column(primary_key=True, comment="household_no, request or answer")
+    part: Mapped[str] = mapped_column(primary_key=True, comment="household_no, request, answer, document, delivered:<column> or right:<column>")
     sealed: Mapped[bytes] = mapped_column(comment="the text, encrypted by the master key and bound to its case")
 
     __table_args__ = ({"schema": "ledger", "comment": "encrypted texts of cases; deleting one deletes the text"},)

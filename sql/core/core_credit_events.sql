@@ -1,7 +1,8 @@
 -- Items of the positive, negative and veto lists as known at the period end. They come when there is something to tell: what
 -- did not come again stays as it was, a later version of the same number replaces it, and a refused version leaves the last
 -- accepted one in force (DESIGN 9.6). An item counts from its start until the earliest of repair, revocation, the end of
--- publication and five years after its end (征信业管理条例 16); five years after the end an adverse item is no longer kept.
+-- publication and five years after its end (征信业管理条例 16); five years after the end an adverse item is no longer kept. A
+-- repair is told by the source or decided by the county.
 WITH refused AS (
     SELECT DISTINCT event_key FROM rejected_credit_events WHERE event_key IS NOT NULL
 ),
@@ -40,15 +41,25 @@ partners AS (
     GROUP BY k.event_key
 ),
 
+repairs AS (
+    -- decided by the county: a source that does not tell of it does not open the item again
+    SELECT event_key, min(repaired_on) AS repaired_on
+    FROM repaired_items
+    GROUP BY event_key
+),
+
 ended AS (
     SELECT
         k.*,
         coalesce(p.joint_person_key, b.joint_person_key, k.joint_person_key) AS known_joint_person_key,
+        least(k.repaired_on, r.repaired_on) AS known_repaired_on,
         CAST(k.event_to_on + INTERVAL 5 YEAR AS DATE) AS kept_until_on,
         least(
-            k.repaired_on - 1, k.revoked_on - 1, k.publication_until_on, CAST(k.event_to_on + INTERVAL 5 YEAR AS DATE)
+            k.repaired_on - 1, r.repaired_on - 1, k.revoked_on - 1, k.publication_until_on,
+            CAST(k.event_to_on + INTERVAL 5 YEAR AS DATE)
         ) AS counts_until_on
     FROM known AS k
+    LEFT JOIN repairs AS r ON r.event_key = k.event_key
     LEFT JOIN partners AS p ON p.event_key = k.event_key
     LEFT JOIN previous_core_credit_events AS b ON b.event_key = k.event_key AND b.joint_loan_key = k.joint_loan_key
 )
@@ -67,7 +78,7 @@ SELECT
     event_from_on,
     event_to_on,
     publication_until_on,
-    repaired_on,
+    known_repaired_on AS repaired_on,
     revoked_on,
     joint_loan_key,
     known_joint_person_key AS joint_person_key,

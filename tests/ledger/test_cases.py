@@ -104,7 +104,7 @@ def test_a_step_counts_for_the_months_that_are_worked_on_when_it_happens(ledger:
 def test_a_question_to_a_bank_changes_no_months_inputs_before_it_is_answered(ledger: Ledger) -> None:
     asked = _open(ledger, NewCase("bank_confirmation", "h1", "2024-03", "z", bank_code="a"))
     march = Caseload(ledger, Period.parse("2024-03"))
-    assert march.mark() == [[], [], []]
+    assert march.mark() == [[], [], [], []]
     answer = Step("answered", date(2024, 4, 12), "a", "mistaken")
     notes = [Note("l1", True, 0, "normal"), Note("l2", False)]
     assert cases.answer_notes(ledger, asked.case_id, answer, notes, now=NOW)

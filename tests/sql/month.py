@@ -42,6 +42,7 @@ OWN_INPUTS = {
         ("opened_on", "marked_on", "asked_on", "answered_on", "closed_on", "answer_due_on", "expires_on"), "DATE"
     ),
     "mended_notes": {"bank_code": "VARCHAR", "loan_key": "VARCHAR", "overdue_days": "INTEGER", "five_class": "VARCHAR"},
+    "repaired_items": {"event_key": "VARCHAR", "repaired_on": "DATE"},
     "grade_stages": {"stage": "VARCHAR", "happened_on": "DATE"},
     "period_deliveries": {
         "supplier": "VARCHAR", "dataset": "VARCHAR", "revision": "INTEGER", "outcome": "VARCHAR", "in_force": "BOOLEAN",
