@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from etl.contract.corrections import CORRECTED, HEALED
 from etl.deliveries import Subject, Verdict, keyring, known_exceptions, member_name, standing_before
-from etl.findings import FileFinding
+from etl.findings import UNKNOWN_HOUSEHOLD, UNKNOWN_HOUSEHOLD_FIX, UNKNOWN_HOUSEHOLD_SAYS, FileFinding
 from etl.intake.delivery import open_landed
 from etl.intake.forensics import Case, diagnose
 from etl.intake.receipt import KNOWN, Answer, Receipt, ReceiptRule, write_receipts
@@ -20,10 +20,27 @@ from etl.intake.receipt_words import Facing
 from etl.intake.strings import Strings
 from etl.ledger.records import Delivery
 from etl.period import Period
-from etl.registry import Source, Supplier
+from etl.registry import Bilingual, Source, Supplier
 from etl.workspace import Workspace
 
 _FACTS = ("type", "codes", "pattern")
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a row of a receipt may name besides the rules of contracts."""
+
+    id: str
+    says: Bilingual
+    fix: Bilingual
+    columns: Sequence[str]
+    family: str = "quality"
+    action: str = "warn"
+
+
+_UNKNOWN_HOUSEHOLD = _Told(
+    UNKNOWN_HOUSEHOLD, Bilingual(**UNKNOWN_HOUSEHOLD_SAYS), Bilingual(**UNKNOWN_HOUSEHOLD_FIX), ("household_no",)
+)
 
 
 def answer(ws: Workspace, subject: Subject, verdict: Verdict, strings: Strings) -> Receipt:
@@ -100,6 +117,7 @@ def _told_rules(ws: Workspace, subject: Subject) -> dict[str, ReceiptRule]:
     """Everything a row of a receipt may name: rules of the contract, rules across files, corrections."""
     told: list[ReceiptRule] = [*subject.contract.row_rules, *subject.contract.macro_rules, *subject.corrections]
     told += [rule for rule in ws.contracts.across.values() if rule.is_told]
+    told += [_UNKNOWN_HOUSEHOLD]
     return {rule.id: rule for rule in told}
 
 

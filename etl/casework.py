@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -20,9 +19,10 @@ from etl.intake.sealing import create_master_key, open_text, seal_text
 from etl.ledger import cases as ledger
 from etl.ledger.cases import Case, CaseAlert, NewCase, Step
 from etl.ledger.records import Grading
+from etl.mended import HEALED, Sources, mends, state_of
 from etl.period import Period
 from etl.tokens import token
-from etl.vocabulary import CASE_KIND_LABELS, CASE_VERDICT_LABELS, GRADE_STAGES, ConfigurationError, DataError
+from etl.vocabulary import GRADE_STAGES, ConfigurationError, DataError
 from etl.workspace import Workspace
 
 BY_HAND: Final = ("objection", "correction", "repair", "override", "opt_out")
@@ -57,27 +57,17 @@ class Standing:
     hold_reason: str | None
 
 
-def open_case(
-    ws: Workspace,
-    request: Request,
-    *,
-    account: str,
-    on: date,
-    origin: str = "",
-    is_registered: bool = True,
-    now: datetime,
-) -> Case:
+def open_case(ws: Workspace, request: Request, *, account: str, on: date, origin: str = "", now: datetime) -> Case:
     """Open a case, once for each `origin` (default: the same request on the same day).
 
-    Raises DataError for a household that is not in the register, if it must be (`is_registered`), and ConfigurationError
-    for a request that cannot be.
+    Raises DataError for a household that is not in the register, and ConfigurationError for a request that cannot be.
     """
     _require_account(account)
-    graded = _graded(ws, request.period)
+    graded = graded_month(ws, request.period)
     _require_possible(ws, request, graded.period, on)
     key = token(ws.token_key, "household", request.household_no.strip())
     standing = standing_of(ws, graded, key)
-    if standing is None and is_registered:
+    if standing is None:
         mend = "check the number; a household that is new is graded with its first month"
         raise DataError(f"{graded.period}: the household is not in the register", mend)
     new = NewCase(
@@ -87,16 +77,18 @@ def open_case(
         origin=origin or token(ws.token_key, "case", request.kind, key, str(request.concerns), str(on)),
         bank_code=request.bank,
         concerns=request.concerns,
-        grade_before=standing.effective_grade if standing else None,
+        grade_before=standing.effective_grade,
         override_grade=request.grade,
         expires_on=request.until_on,
+        grading_id=graded.grading_id,
     )
     texts = {"household_no": request.household_no.strip(), "request": request.text}
-    case, _ = ledger.open_case(ws.ledger, new, account=account, on=on, texts=texts, seal=_sealer(ws), now=now)
+    case, _ = ledger.open_case(ws.ledger, new, account=account, on=on, texts=texts, seal=sealer(ws), now=now)
     return case
 
 
-def _graded(ws: Workspace, period: str | None) -> Grading:
+def graded_month(ws: Workspace, period: str | None) -> Grading:
+    """The last grading of a month, or of the newest month; raises DataError where there is none."""
     gradings = ws.ledger.last_gradings()
     graded = gradings.get(period or max(gradings, default=""))
     if graded is None:
@@ -130,7 +122,8 @@ def _require_account(account: str) -> None:
         raise ConfigurationError("case --by", "", "not the name of an account", mend)
 
 
-def _sealer(ws: Workspace) -> ledger.Seal:
+def sealer(ws: Workspace) -> ledger.Seal:
+    """Encrypts a text for one case."""
     master = create_master_key(ws.master_key_path)
     return lambda case_id, text: seal_text(text, master, case_id)
 
@@ -163,9 +156,10 @@ def mark(ws: Workspace, case_id: str, *, account: str, on: date, now: datetime) 
 
 
 def answer(ws: Workspace, case_id: str, verdict: str, text: str, *, account: str, on: date, now: datetime) -> Case:
-    """Answer a case; of an override, approve or refuse it, which nobody does for a case of his own.
+    """Answer a case; of an override, a correction or the repair of a veto, approve or refuse what another asked for.
 
-    Raises ConfigurationError for another verdict, DataError for the one who opened it or a bank's case.
+    Raises ConfigurationError for another verdict, DataError for the one who asked, a bank's case, or a repair that names
+    no item.
     """
     case = ledger.case_of(ws.ledger, case_id)
     if verdict not in VERDICTS_BY_HAND:
@@ -176,9 +170,35 @@ def answer(ws: Workspace, case_id: str, verdict: str, text: str, *, account: str
         raise DataError(f"{case_id}: {account} opened it and cannot approve it", "a second person has to approve")
     if not text.strip():
         raise ConfigurationError("case --text", "", "an answer gives its reason", "say in a sentence why")
-    case = _step(ws, case_id, Step("answered", on, account, verdict), now=now)
-    ledger.keep_text(ws.ledger, case_id, "answer", _sealer(ws)(case_id, text))
-    return case
+    if verdict == "upheld":
+        _require_approvable(ws, case, account)
+    for one in (*_beside(ws, case, "answered"), case):
+        _step(ws, one.case_id, Step("answered", on, account, verdict), now=now)
+        ledger.keep_text(ws.ledger, one.case_id, "answer", sealer(ws)(one.case_id, text))
+    return ledger.case_of(ws.ledger, case_id)
+
+
+def _require_approvable(ws: Workspace, case: Case, account: str) -> None:
+    """Raise DataError where what would be decided is not named, or was asked for by the one who decides."""
+    target = ledger.targets_of(ws.ledger).get(case.case_id)
+    if case.case_kind == "repair" and target is None:
+        mend = f"creditvillage case repair {case.case_id} --event … --document …"
+        raise DataError(f"{case.case_id}: nobody has said which list item it ends", mend)
+    if target is not None and target.needs_second and case.steps["proposed"].account == account:
+        raise DataError(
+            f"{case.case_id}: {account} proposed it and cannot approve it", "a second person has to approve"
+        )
+
+
+def _beside(ws: Workspace, case: Case, step: str) -> list[Case]:
+    """Cases of the other households of the same row, before a step: what is decided about the row is decided for them."""
+    own = [one for one in ledger.all_cases(ws.ledger) if one.origin.startswith(origin_beside(case.case_id))]
+    return [one for one in own if one.is_open and step not in one.steps]
+
+
+def origin_beside(case_id: str) -> str:
+    """How the origin begins of cases that were opened because a row of this case concerns other households too."""
+    return f"row/{case_id}/"
 
 
 def close(ws: Workspace, case_id: str, *, account: str, on: date, now: datetime) -> Case:
@@ -186,20 +206,28 @@ def close(ws: Workspace, case_id: str, *, account: str, on: date, now: datetime)
     case = ledger.case_of(ws.ledger, case_id)
     if case.verdict is None and case.case_kind not in ("override", "opt_out"):
         raise DataError(f"{case_id}: not answered yet", "answer it first: creditvillage case answer")
-    return _step(ws, case_id, Step("closed", on, account), now=now)
+    for one in (*_beside(ws, case, "closed"), case):
+        _step(ws, one.case_id, Step("closed", on, account), now=now)
+    return ledger.case_of(ws.ledger, case_id)
 
 
 def _step(ws: Workspace, case_id: str, step: Step, *, now: datetime) -> Case:
     """Add a step in its order; raises DataError for one that came before, or after the end."""
+    require_next(ledger.case_of(ws.ledger, case_id), step)
+    ledger.add_step(ws.ledger, case_id, step, now=now)
+    return ledger.case_of(ws.ledger, case_id)
+
+
+def require_next(case: Case, step: Step) -> None:
+    """Raise DataError where a step came before, comes after the end, or on a day before the last one."""
     _require_account(step.account)
-    case = ledger.case_of(ws.ledger, case_id)
+    case_id = case.case_id
     last = max(one.happened_on for one in case.steps.values() if one.step in ledger.STATES)
-    if not case.is_open or step.step in case.steps or (step.step == "marked" and case.verdict):
+    is_late = step.step in ("marked", "proposed") and case.verdict is not None
+    if not case.is_open or step.step in case.steps or is_late:
         raise DataError(f"{case_id}: {case.state} already", "see its steps: creditvillage case list --json")
     if step.happened_on < last:
         raise DataError(f"{case_id}: {step.happened_on} is before its last step on {last}", "give a later --on")
-    ledger.add_step(ws.ledger, case_id, step, now=now)
-    return ledger.case_of(ws.ledger, case_id)
 
 
 def note_grades(ws: Workspace, period: str, stage: str, *, account: str, on: date, now: datetime) -> None:
@@ -208,7 +236,7 @@ def note_grades(ws: Workspace, period: str, stage: str, *, account: str, on: dat
     Raises DataError for a month without grades, or out of order.
     """
     _require_account(account)
-    graded, known = _graded(ws, period), ledger.grade_stages(ws.ledger, period)
+    graded, known = graded_month(ws, period), ledger.grade_stages(ws.ledger, period)
     before = [known.get(one) for one in GRADE_STAGES[: GRADE_STAGES.index(stage)]]
     if None in before or any(day is not None and on < day for day in before):
         raise DataError(f"{period}: grades are {stage} after they were {GRADE_STAGES[0]}", "record the review first")
@@ -222,74 +250,50 @@ def note_grades(ws: Workspace, period: str, stage: str, *, account: str, on: dat
 
 
 def watch(ws: Workspace, *, now: datetime) -> list[CaseAlert]:
-    """Tell of clocks that ran out or are about to, each once."""
+    """Tell of clocks that ran out or are about to, and of corrections whose source says otherwise now, each once."""
     today = now.astimezone(ZoneInfo(ws.registry.county.timezone)).date()
+    due = [(case, breach) for case in ledger.all_cases(ws.ledger) for breach in case.breaches(today)]
+    due += [(ledger.case_of(ws.ledger, case_id), "told_healed") for case_id in _healed(ws)]
     return [
         CaseAlert(case, breach)
-        for case in ledger.all_cases(ws.ledger)
-        for breach in case.breaches(today)
+        for case, breach in due
         if ledger.add_step(ws.ledger, case.case_id, Step(breach, today, SYSTEM), now=now)
     ]
 
 
-# -- notices ----------------------------------------------------------------------------------------------------------
-
-
-def notify(ws: Workspace, *, now: datetime) -> list[Path]:
-    """Write the notices of cases that have ended, once the grades that follow from them are there."""
-    waiting = [case for case in ledger.all_cases(ws.ledger) if _is_settled(case) and "notified" not in case.steps]
-    if not waiting:
-        return []
-    graded = _graded(ws, None)
-    if months.inputs_of(ws, graded.period).fingerprint != graded.fingerprint:
-        return []
-    written = (_notice(ws, case, graded, now=now) for case in waiting)
-    return [path for path in written if path is not None]
-
-
-def _is_settled(case: Case) -> bool:
-    return not case.is_open or (case.case_kind == "override" and case.verdict is not None)
-
-
-def _notice(ws: Workspace, case: Case, graded: Grading, *, now: datetime) -> Path | None:
-    """One notice in the folder of the household's village; None where nobody gave its number."""
-    today = now.astimezone(ZoneInfo(ws.registry.county.timezone)).date()
-    household_no = text_of(ws, case, "household_no")
-    standing = standing_of(ws, graded, case.household_key)
-    path = None
-    if household_no is not None and standing is not None:
-        path = ws.settings.outbox / standing.village_code / "notices" / f"{case.case_id}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = notice_text(ws, case, household_no, standing, why=text_of(ws, case, "answer"))
-        path.write_text(text, encoding="utf-8-sig", newline="\r\n")
-    ledger.add_step(ws.ledger, case.case_id, Step("notified", today, SYSTEM), now=now)
-    return path
-
-
-def notice_text(ws: Workspace, case: Case, household_no: str, standing: Standing, *, why: str | None) -> str:
-    """What the household and its village read: grade before, after, and why. Chinese first."""
-    county = ws.registry.county
-    kind, verdict = CASE_KIND_LABELS[case.case_kind], CASE_VERDICT_LABELS.get(case.verdict or "", {"zh": "", "en": ""})
-    lines = [
-        *(["合成数据 synthetic data"] if county.synthetic else []),
-        f"{county.name.zh}信用等级事项办理结果通知 Outcome of a case about a credit grade",
-        "",
-        f"事项编号 case: {case.case_id}（{kind['zh']} {kind['en']}）",
-        f"户号 household: {household_no}",
-        f"受理日期 opened on: {case.opened_on}",
-        f"答复日期 answered on: {case.on('answered') or '—'}",
-        f"结论 outcome: {verdict['zh']} {verdict['en']}".rstrip(),
-        f"办理前等级 grade before: {_said(case.grade_before, None)}",
-        f"办理后等级 grade after: {_said(standing.effective_grade, standing.not_rated_reason)}（{standing.period}）",
-        f"理由 why: {why or '—'}",
-        "",
-        f"如有不同意见，可再次提出异议 You may object again: {county.contact.zh} {county.contact.phone}",
+def _healed(ws: Workspace) -> list[str]:
+    """Corrections of which nobody was told yet that the source no longer says what they correct."""
+    return [
+        line["case_id"]
+        for line in corrections(ws)
+        if line["state"] == HEALED and "told_healed" not in ledger.case_of(ws.ledger, line["case_id"]).steps
     ]
-    return "\n".join(lines) + "\n"
 
 
-def _said(grade: str | None, reason: str | None) -> str:
-    return grade or f"不予评定 not rated{f' ({reason})' if reason else ''}"
+def corrections(ws: Workspace) -> list[dict[str, Any]]:
+    """Every approved correction with what became of it in the month graded last; no values."""
+    approved = mends(ws)
+    if not approved:
+        return []
+    period = Period.parse(graded_month(ws, None).period)
+    with ws.engine() as engine:
+        sources = Sources(ws, engine)
+        return [
+            {
+                "case_id": one.case_id,
+                "dataset": one.target.dataset,
+                "bank_code": one.target.bank_code,
+                "columns": list(one.cells),
+                "since": str(one.first),
+                "expires_on": one.target.expires_on,
+                "period": str(period),
+                "state": state_of(sources, one, period),
+            }
+            for one in approved
+        ]
+
+
+# -- lists ------------------------------------------------------------------------------------------------------------
 
 
 def rows(ws: Workspace, today: date) -> list[Mapping[str, Any]]:

@@ -39,6 +39,16 @@ WRONG_FIELD_COUNT_FIX: Final[Mapping[str, str]] = {
     "zh": "检查该行是否缺少分隔符、被换行截断，或文本中含有分隔符",
     "en": "look for a missing separator, a line break inside the line, or a separator inside a text",
 }
+UNKNOWN_HOUSEHOLD: Final = "Q301"
+UNKNOWN_HOUSEHOLD_SAYS: Final[Mapping[str, str]] = {
+    "zh": "户号不在农户信息库中，事项尚未受理",
+    "en": "the register holds no household of this number; no case is opened yet",
+}
+UNKNOWN_HOUSEHOLD_FIX: Final[Mapping[str, str]] = {
+    "zh": "请核对户号，有误的用新申请编号重报；新登记的农户入库评定后自动受理，无需重报",
+    "en": "check the number and, if it is wrong, send the request again under a new one; a household that is new gets its "
+    "case once it is registered and graded, without asking again",
+}
 UNREADABLE_RULES: Final = frozenset({"P101", "P102", "P104", "P107"})
 
 

@@ -277,10 +277,8 @@ class MendedMonth:
 def state_of(sources: Sources, mend: Mend, period: Period) -> str:
     """What became of a correction in a month: applied, healed (the source says otherwise), expired, or waiting."""
     target = mend.target
+    if not mend.is_in_force(period):
+        return WAITING if mend.first > period else EXPIRED
     said = sources.last_said(target.dataset, target.row_key, period, target.bank_code)
     is_other = said is not None and target.bank_code is not None and said.delivery.sha256 != target.delivery_sha256
-    if said is None or is_other or not said.agrees(mend.cells):
-        return HEALED
-    if mend.first > period:
-        return WAITING
-    return APPLIED if mend.is_in_force(period) else EXPIRED
+    return HEALED if said is None or is_other or not said.agrees(mend.cells) else APPLIED

@@ -47,6 +47,7 @@ from etl.months import Grading, MonthInputs, Staged
 from etl.period import Period
 from etl.publish.manifest import Manifest
 from etl.registry import Source
+from etl.reports import notice
 from etl.reports.what_if import what_if as trial_of
 from etl.reports.what_if_page import what_if_html
 from etl.settings import Settings
@@ -200,6 +201,7 @@ def _examine(ws: Workspace, subject: Subject, *, now: datetime) -> Delivery:
         is_asked = ws.registry.county.second_opinion.is_wanted(delivery.delivery_id, delivery.size_bytes)
         verdict, strings = examine(engine, ws, subject, now=now if is_asked else None)
         verdict = revisions.review(engine, ws, subject, verdict)
+        verdict = village_requests.with_unknown(engine, ws, subject, verdict)
         if subject.feed.relation:
             deliveries.keep_keys(engine, ws, subject)
         counts.update(rows_in=verdict.rows_read, rows_out=verdict.rows_accepted, rows_rejected=verdict.rows_rejected)
@@ -427,7 +429,7 @@ def watch_deadlines(settings: Settings, *, now: datetime) -> list[Alert | CaseAl
     calendars current, open the cases of villages' forms that still wait, write the notices that are due."""
     ws = Workspace(settings)
     village_requests.open_requested(ws, now=now)
-    casework.notify(ws, now=now)
+    notice.notify(ws, now=now)
     asking.ask(ws, now=now)
     return [*deadlines.watch(ws, now=now), *casework.watch(ws, now=now)]
 
@@ -500,7 +502,7 @@ def publish_period(settings: Settings, period: str, *, now: datetime, ws: Worksp
     for wanted in months.unreleased_until(ws, period):
         with _timed(ws, wanted, "publish", now):
             published = publish(ws, wanted, now=now) or published
-    casework.notify(ws, now=now)
+    notice.notify(ws, now=now)
     return published
 
 

@@ -60,7 +60,10 @@ CASE_STEP_LABELS: Final = {
     "told_unmarked": {"zh": "逾期未标注", "en": "not marked in time"},
     "told_due": {"zh": "临近答复期限", "en": "answer falls due"},
     "told_overdue": {"zh": "逾期未答复", "en": "answer overdue"},
-    "told_healed": {"zh": "来源已不同，更正不再适用", "en": "the source says otherwise now, the correction applies no longer"},
+    "told_healed": {
+        "zh": "来源已不同，更正不再适用",
+        "en": "the source says otherwise now, the correction applies no longer",
+    },
 }
 CASE_VERDICT_LABELS: Final = {
     "upheld": {"zh": "予以采纳", "en": "upheld"},

@@ -569,6 +569,52 @@ def case_mark(case: str, by: ByOption, on: OnOption = None) -> None:
     cases.take_step(_checked(), "mark", case, by=by, on=on, now=_now(), console=console)
 
 
+@case_app.command("correct")
+def case_correct(
+    case: str,
+    dataset: Annotated[str, typer.Option(help="households | loans | mediation | civility_ballots | credit_events")],
+    key: Annotated[str, typer.Option(help="该行自己的编号（户号、借据号、案件编号…）。 The row's own number.")],
+    column: Annotated[list[str], typer.Option(help="列，可重复。 Column; once for each.")],
+    delivered: Annotated[list[str], typer.Option(help="来源现值，空值写 ''。 As delivered; '' for nothing.")],
+    right: Annotated[list[str], typer.Option(help="应为，空值写 ''。 As it should be; '' for nothing.")],
+    document: Annotated[str, typer.Option(help="依据文书编号。 Document it rests on.")],
+    until: Annotated[str, typer.Option(help="适用截止日。 Last day on which it is applied.")],
+    by: ByOption,
+    on: OnOption = None,
+    bank: Annotated[str | None, typer.Option(help="银行的行：银行代码。 Rows of a bank: its code.")] = None,
+) -> None:
+    """提出更正某行的值，由第二人核准（case answer）。 Name the cells of a row to be set right; a second person approves."""
+    from datetime import date
+
+    from etl.cli import cases
+    from etl.proposing import Wanted
+
+    wanted = Wanted(dataset, key, cases.cells(column, delivered, right), document, date.max, bank=bank)
+    cases.correct(_checked(), case, wanted, until=until, by=by, on=on, now=_now(), console=console)
+
+
+@case_app.command("repair")
+def case_repair(
+    case: str,
+    event: Annotated[str, typer.Option(help="清单事项编号。 Number of the list item.")],
+    document: Annotated[str, typer.Option(help="修复决定文书编号。 Document of the decision.")],
+    by: ByOption,
+    on: OnOption = None,
+) -> None:
+    """指明信用修复终止的清单事项；一票否决须第二人核准。 Name the list item a repair ends; a veto needs a second person."""
+    from etl.cli import cases
+
+    cases.repair(_checked(), case, event, document, by=by, on=on, now=_now(), console=console)
+
+
+@case_app.command("corrections")
+def case_corrections(as_json: JsonOption = False) -> int:
+    """列出已核准的更正；来源已不同的返回 1。 All approved corrections; 1 when a source says otherwise now."""
+    from etl.cli import cases
+
+    return cases.show_corrections(_checked(), console=console, as_json=as_json)
+
+
 @case_app.command("answer")
 def case_answer(
     case: str,
@@ -577,7 +623,7 @@ def case_answer(
     by: ByOption,
     on: OnOption = None,
 ) -> None:
-    """答复（二十日内）；人工核定由第二人核准。 Answer within twenty days; of an override, the second person's approval."""
+    """答复（二十日内）；人工核定、更正、否决项修复由第二人核准。 Answer within twenty days; or a second person's approval."""
     from etl.cli import cases
 
     cases.take_step(_checked(), "answer", case, verdict, text, by=by, on=on, now=_now(), console=console)

@@ -13,18 +13,25 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 from rich.text import Text
 
-from etl import casework
+from etl import casework, proposing
 from etl.casework import Request
 from etl.cli import tables
 from etl.ledger.cases import Case
 from etl.local.postgres import database
 from etl.period import Period
+from etl.reports import notice
 from etl.reports.request_form import blank_form
 from etl.settings import Settings
 from etl.vocabulary import CASE_KIND_LABELS, CASE_STEP_LABELS, CASE_VERDICT_LABELS, ConfigurationError
 from etl.workspace import Workspace
 
 Verb = Callable[..., Case]
+STATES = {
+    "applied": "适用 applied",
+    "healed": "来源已不同 the source says otherwise",
+    "expired": "已到期 expired",
+    "waiting": "待该月 from a later month on",
+}
 VERBS: dict[str, Verb] = {"mark": casework.mark, "answer": casework.answer, "close": casework.close}
 
 
@@ -62,8 +69,77 @@ def take_step(
     """Mark, answer or close a case; write the notices that are due."""
     with _opened(settings) as ws:
         _say(console, VERBS[verb](ws, case_id, *given, account=by, on=_day(ws, on, now), now=now))
-        for path in casework.notify(ws, now=now):
+        for path in notice.notify(ws, now=now):
             console.print(f"通知已写入 notice written: {path}", soft_wrap=True)
+
+
+def correct(
+    settings: Settings,
+    case_id: str,
+    wanted: proposing.Wanted,
+    *,
+    until: str,
+    by: str,
+    on: str | None,
+    now: datetime,
+    console: Console,
+) -> None:
+    """Name the cells a case shall set right."""
+    with _opened(settings) as ws:
+        wanted = replace(wanted, until=_day(ws, until, now))
+        _say(console, proposing.correct(ws, case_id, wanted, account=by, on=_day(ws, on, now), now=now))
+
+
+def repair(
+    settings: Settings,
+    case_id: str,
+    event: str,
+    document: str,
+    *,
+    by: str,
+    on: str | None,
+    now: datetime,
+    console: Console,
+) -> None:
+    """Name the list item a repair ends."""
+    with _opened(settings) as ws:
+        _say(console, proposing.repair(ws, case_id, event, document, account=by, on=_day(ws, on, now), now=now))
+
+
+def cells(columns: list[str], delivered: list[str], right: list[str]) -> dict[str, tuple[str, str]]:
+    """{column: (as delivered, right)}; raises ConfigurationError unless each column has both values, once."""
+    if not len(columns) == len(set(columns)) == len(delivered) == len(right):
+        mend = "write --column, --delivered and --right once for each column"
+        raise ConfigurationError(
+            "case correct", "--column", f"{len(columns)} columns, {len(delivered)} and {len(right)} values", mend
+        )
+    return dict(zip(columns, zip(delivered, right, strict=True), strict=True))
+
+
+def show_corrections(settings: Settings, *, console: Console, as_json: bool) -> int:
+    """One line for each approved correction; returns 1 when the source of one says otherwise now."""
+    with _opened(settings) as ws:
+        listed = casework.corrections(ws)
+    if as_json:
+        console.out(tables.as_json_text(listed), highlight=False)
+    else:
+        columns = [
+            "事项 case",
+            "数据 dataset",
+            "银行 bank",
+            "列 columns",
+            "起 since",
+            "至 until",
+            "期间 period",
+            "状态 state",
+        ]
+        lines = [
+            [one["case_id"], one["dataset"], one["bank_code"] or "", ", ".join(one["columns"]), one["since"],
+             one["expires_on"], one["period"], STATES[one["state"]]]
+            for one in listed
+        ]  # fmt: skip
+        tables.show(console, "更正 Corrections", columns, lines)
+    return int(any(one["state"] == "healed" for one in listed))
 
 
 def write_form(settings: Settings, out: Path, period: Period, console: Console) -> None:

@@ -104,7 +104,8 @@ class CaseAlert:
 
     def __str__(self) -> str:
         label = CASE_STEP_LABELS[self.breach]
-        return f"{self.case.case_id}: {label['zh']} {label['en']} (答复期限 answer due {self.case.answer_due_on})"
+        due = "" if self.breach not in TOLD else f" (答复期限 answer due {self.case.answer_due_on})"
+        return f"{self.case.case_id}: {label['zh']} {label['en']}{due}"
 
 
 @dataclass(frozen=True)

@@ -396,7 +396,10 @@ class CaseTargetRow(Base):
 
     __table_args__ = (
         CheckConstraint("(bank_code IS NULL) = (delivery_sha256 IS NULL)", name="bank"),
-        {"schema": "ledger", "comment": "rows of sources that corrections and repairs are about; rows are never changed"},
+        {
+            "schema": "ledger",
+            "comment": "rows of sources that corrections and repairs are about; rows are never changed",
+        },
     )
 
 
@@ -430,7 +433,9 @@ class CaseTextRow(Base):
     case_id: Mapped[str] = mapped_column(
         ForeignKey("ledger.cases.case_id"), primary_key=True, comment="case it belongs to"
     )
-    part: Mapped[str] = mapped_column(primary_key=True, comment="household_no, request, answer, document, delivered:<column> or right:<column>")
+    part: Mapped[str] = mapped_column(
+        primary_key=True, comment="household_no, request, answer, document, delivered:<column> or right:<column>"
+    )
     sealed: Mapped[bytes] = mapped_column(comment="the text, encrypted by the master key and bound to its case")
 
     __table_args__ = ({"schema": "ledger", "comment": "encrypted texts of cases; deleting one deletes the text"},)

@@ -417,6 +417,14 @@ class Ledger:
 
     # -- audit ----------------------------------------------------------------------------------------------------
 
+    def rows_with(self, delivery_id: str, rule: str) -> list[tuple[str, int]]:
+        """(member, row) of a delivery's findings of one rule, those of the file as a whole left out."""
+        query = select(FindingRow.member, FindingRow.row_no).where(
+            FindingRow.delivery_id == delivery_id, FindingRow.rule == rule, FindingRow.row_no.is_not(None)
+        )
+        with Session(self.engine) as session:
+            return [(str(member), int(row or 0)) for member, row in session.execute(query)]
+
     def save_findings(self, delivery_id: str, findings: pa.Table) -> int:
         """Replace the findings of a delivery; returns their number.
 
