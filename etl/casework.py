@@ -28,6 +28,11 @@ from etl.workspace import Workspace
 BY_HAND: Final = ("objection", "correction", "repair", "override", "opt_out")
 VERDICTS_BY_HAND: Final = ("upheld", "refused")
 SYSTEM: Final = "system"
+# what a household is told of a row that another one disputed: nothing of the other
+_SAID_BESIDE: Final = {
+    "upheld": "涉及本户的一条记录经核实已更正 a record that concerns your household too was set right",
+    "refused": "涉及本户的一条记录经核实维持不变 a record that concerns your household too stands as it was",
+}
 _ACCOUNT: Final = re.compile(r"[a-z][a-z0-9_.-]{1,31}")
 _REGISTER, _GRADES = "core_households", "core_household_grades"
 
@@ -174,7 +179,8 @@ def answer(ws: Workspace, case_id: str, verdict: str, text: str, *, account: str
         _require_approvable(ws, case, account)
     for one in (*_beside(ws, case, "answered"), case):
         _step(ws, one.case_id, Step("answered", on, account, verdict), now=now)
-        ledger.keep_text(ws.ledger, one.case_id, "answer", sealer(ws)(one.case_id, text))
+        why = text if one is case else _SAID_BESIDE[verdict]
+        ledger.keep_text(ws.ledger, one.case_id, "answer", sealer(ws)(one.case_id, why))
     return ledger.case_of(ws.ledger, case_id)
 
 

@@ -219,8 +219,9 @@ def _require_rules(
     engine.run_model("mended", f"SELECT *, {raw} FROM mended_row")
     for rule in _rules_about(contract, cells, period):
         if engine.fetch(f"SELECT 1 FROM mended WHERE NOT ({condition_sql(contract, rule, context)})"):
-            message = f"{case.case_id}: the row would break {rule.id}: {rule.says.zh} {rule.says.en}"
-            raise DataError(message, f"correct the other columns with it (--column again): {', '.join(rule.columns)}")
+            others = ", ".join(sorted(set(rule.columns) - cells.keys()))
+            mend = f"correct {others} with it (--column again)" if others else "give a value that may stand there"
+            raise DataError(f"{case.case_id}: the row would break {rule.id}: {rule.says.zh} {rule.says.en}", mend)
 
 
 def _rules_about(contract: Contract, cells: Cells, period: Period) -> list[Rule]:

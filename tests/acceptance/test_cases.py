@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import openpyxl
 import pytest
@@ -171,7 +173,7 @@ def test_cases_are_listed_with_their_clocks_and_without_text(
     assert "秋收款" not in said and "灾后" not in said and f'"case_id": "{_newest(county, "objection")}"' in said
 
 
-def _filled_form(county: County, name: str, rows: Sequence[Sequence[object]]) -> list[Delivery]:
+def filled_form(county: County, name: str, rows: Sequence[Sequence[object]]) -> list[Delivery]:
     """The blank form of April, filled in and dropped, as a village does it."""
     blank = county.home / "blank" / name
     blank.parent.mkdir(exist_ok=True)
@@ -208,29 +210,40 @@ def test_a_village_form_opens_exactly_its_cases_once(county: County, caplog: pyt
     good = [f"{village}-2024-1", number, "异议", "贷款记录", CANARY, "2024-04-20", "网格员"]
     unknown = [f"{village}-2024-2", stranger, "更正", None, CANARY, "2024-04-20", None]
     bad = [f"{village}-2024-3", number, "人工核定", None, CANARY, "2024-04-20", None]
-    [form] = _filled_form(county, "village_requests_202404.xlsx", [good, unknown, bad])
-    assert (form.outcome, form.rows_rejected, form.counts_by_rule) == ("accepted_with_warnings", 1, {"Q110": 1})
-    opened = _from_forms(county)
-    assert [(case.case_kind, case.concerns, case.period) for case in opened] == [
-        ("objection", "core_loans", MARCH),
-        ("correction", None, MARCH),
-    ]
-    assert opened[0].household_key == key
-    assert {(str(case.opened_on), str(case.answer_due_on)) for case in opened} == {("2024-04-21", "2024-05-11")}
-    assert text_of(Workspace(county.settings), opened[0], "request") == CANARY
-    assert text_of(Workspace(county.settings), opened[0], "household_no") == number
+    [form] = filled_form(county, "village_requests_202404.xlsx", [good, unknown, bad])
+    assert (form.outcome, form.rows_rejected) == ("accepted_with_warnings", 1)
+    assert form.counts_by_rule == {"Q110": 1, "Q301": 1}
+    receipt = _receipt(county, form)
+    [told] = [one for one in receipt["findings"] if one["rule"] == "Q301"]
+    assert (told["row"], told["key"], told["field"], told["value"]) == (2, unknown[0], "household_no", None)
+    assert (
+        "不在农户信息库" in told["message_zh"]
+        and "请核对户号" in told["fix_zh"]
+        and "no household" in told["message_en"]
+    )
+    [objection] = _from_forms(county)
+    assert (objection.case_kind, objection.concerns, objection.period) == ("objection", "core_loans", MARCH)
+    assert objection.household_key == key
+    assert (str(objection.opened_on), str(objection.answer_due_on)) == ("2024-04-21", "2024-05-11")
+    assert text_of(Workspace(county.settings), objection, "request") == CANARY
+    assert text_of(Workspace(county.settings), objection, "household_no") == number
 
     next_page = [f"{village}-2024-4", number, "退出评定", None, CANARY, "2024-04-22", "农户本人"]
-    assert len(_filled_form(county, "village_requests_202404-again.xlsx", [good, unknown, bad])) == 1
+    assert len(filled_form(county, "village_requests_202404-again.xlsx", [good, unknown, bad])) == 1
     pipeline.watch_deadlines(county.settings, now=NOW)
-    assert _from_forms(county) == opened
-    assert len(_filled_form(county, "village_requests_202404-next.xlsx", [next_page])) == 1
-    assert [case.case_kind for case in _from_forms(county)] == ["objection", "correction", "opt_out"]
+    assert _from_forms(county) == [objection]
+    assert len(filled_form(county, "village_requests_202404-next.xlsx", [next_page])) == 1
+    assert [case.case_kind for case in _from_forms(county)] == ["objection", "opt_out"]
     [sealed] = county.rows(SEALED)
     assert CANARY not in str(sealed[0]) and CANARY.encode().hex() not in str(sealed[0])
     assert CANARY not in caplog.text and number not in caplog.text
     assert _files_naming(county, [CANARY, number, stranger]) == []
     assert _files_naming(county, [str(bad[0])])  # the receipt names the row by the village's own number
+
+
+def _receipt(county: County, form: Delivery) -> Any:
+    [path] = county.settings.outbox.rglob(f"*.{form.delivery_id}.receipt.json")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_what_people_wrote_stands_nowhere_in_the_clear(county: County) -> None:

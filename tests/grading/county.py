@@ -33,6 +33,7 @@ class County:
     mediation: pd.DataFrame
     ballots: pd.DataFrame
     items: pd.DataFrame
+    repaired: pd.DataFrame = field(default_factory=pd.DataFrame)  # items by event_key, with the day the county decided
     rejected: Frames = field(default_factory=dict)
     keys: Frames = field(default_factory=dict)
     late: frozenset[str] = frozenset()  # banks, or datasets of the government
@@ -241,6 +242,7 @@ def _relations(county: County) -> Frames:
         "accepted_households": _unless_late(county, "households"), "accepted_members": _unless_late(county, "members"),
         "accepted_consents": _unless_late(county, "consents"), "accepted_mediation": county.mediation,
         "accepted_civility_ballots": county.ballots, "accepted_credit_events": county.items,
+        "repaired_items": county.repaired,
         "accepted_loans": county.loans[~county.loans["supplier"].isin(county.late)],
         **{f"keys_{name}": keys for name, keys in (county.keys or key_lists(county)).items()},
         **{f"rejected_{name}": frame for name, frame in county.rejected.items()},

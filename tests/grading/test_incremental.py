@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,11 +69,17 @@ def agreements_broken(county: County, rng: np.random.Generator) -> None:
     county.mediation.loc[_some(rng, len(county.mediation)), columns] = ["unperformed", True, "respondent"]
 
 
+def items_repaired(county: County, rng: np.random.Generator) -> None:
+    adverse = county.items[county.items["list_kind"] != "positive"]
+    chosen = adverse["event_key"].iloc[_some(rng, len(adverse))]
+    county.repaired = pd.DataFrame({"event_key": chosen, "repaired_on": date(2024, 3, 15)})
+
+
 CHANGES_KNOWN: tuple[Change, ...] = (
     revised_notes, notes_gone, other_borrowers, rejected_notes, people_who_moved, people_gone, households_that_split,
-    consents_withdrawn, agreements_broken,
+    consents_withdrawn, agreements_broken, items_repaired,
 )  # fmt: skip
-FAR_REACHING = (rejected_notes, people_who_moved, consents_withdrawn, agreements_broken)
+FAR_REACHING = (rejected_notes, people_who_moved, consents_withdrawn, agreements_broken, items_repaired)
 
 
 @pytest.fixture(scope="module")

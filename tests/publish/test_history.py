@@ -167,16 +167,48 @@ def test_an_overturned_veto_is_lifted_with_its_history(warehouse: Warehouse) -> 
     warehouse.release({MAR: {HOME: replace(veto, since=on("2024-02-29"))}}, at("2024-04-05"), name="2024-03-001")
     warehouse.release({MAR: {HOME: Said("AAA")}}, at("2024-05-02"), name="2024-03-002")
     found = [
-        (g.valid_from_on, g.valid_to_on, g.known_from_at, g.known_to_at, g.effective_grade, g.veto_ids, g.release_id)
+        (
+            g.valid_from_on,
+            g.valid_to_on,
+            g.known_from_at,
+            g.known_to_at,
+            g.effective_grade,
+            g.veto_ids,
+            g.status,
+            g.release_id,
+        )
         for g in grade_history(warehouse.ws, HOME)
     ]
-    vetoed = ("D", "enforced_judgment")
+    vetoed = ("D", "enforced_judgment", "effective")
     assert found == [
         (on("2024-02-29"), None, at("2024-03-05"), at("2024-04-05"), *vetoed, "2024-02-001"),
-        (on("2024-02-29"), on("2024-03-31"), at("2024-04-05"), None, *vetoed, "2024-02-001"),
+        (on("2024-02-29"), on("2024-03-31"), at("2024-04-05"), at("2024-05-02"), *vetoed, "2024-02-001"),
         (on("2024-03-31"), None, at("2024-04-05"), at("2024-05-02"), *vetoed, "2024-03-001"),
-        (on("2024-03-31"), None, at("2024-05-02"), None, "AAA", None, "2024-03-002"),
+        (on("2024-02-29"), on("2024-03-31"), at("2024-05-02"), None, *vetoed[:2], "superseded", "2024-02-001"),
+        (on("2024-03-31"), None, at("2024-05-02"), None, "AAA", None, "effective", "2024-03-002"),
     ]
+
+
+def test_a_grade_that_another_replaced_is_superseded_from_when_that_is_known(warehouse: Warehouse) -> None:
+    """A in February, AA in March and April; in May the household has left the register."""
+    for name, period, months in (
+        ("r1", "2024-03-05", {FEB: {HOME: Said("A")}}),
+        ("r2", "2024-04-05", {MAR: {HOME: Said("AA")}}),
+        ("r3", "2024-05-05", {"2024-04": {HOME: Said("AA", since=on("2024-03-31"))}}),
+        ("r4", "2024-06-05", {"2024-05": {"h2": Said("B")}}),
+    ):
+        warehouse.release(months, at(period), name=name)
+    found = [(g.period, g.known_from_at, g.status) for g in grade_history(warehouse.ws, HOME)]
+    assert found == [
+        (FEB, at("2024-03-05"), "effective"),
+        (FEB, at("2024-04-05"), "superseded"),
+        (MAR, at("2024-04-05"), "effective"),
+        ("2024-04", at("2024-05-05"), "effective"),
+        ("2024-04", at("2024-06-05"), "effective"),
+    ]
+    with warehouse.ledger.engine.connect() as connection:
+        asked = "SELECT status FROM audit.grades_as_of('2024-03-15', '2024-12-31') WHERE subject_key = 'h1'"
+        assert connection.scalars(sa.text(asked)).all() == ["effective"]  # on that day it was
 
 
 def test_a_grade_that_takes_effect_later_leaves_the_one_before_in_force_until_then(warehouse: Warehouse) -> None:
