@@ -214,7 +214,7 @@ class _Month:
             self._step(step)
         self._note_villages()
         for step in range(SPREAD + 2, SPREAD + 2 + AROUND):
-            self._step(step)
+            self._step(step, since=SPREAD if step == SPREAD + 2 else None)
 
     def _refuse_most(self) -> None:
         """Where most of the county changed, looking for who is affected costs more than it saves."""
@@ -240,15 +240,15 @@ class _Month:
             "WHERE known.domain = found.domain AND known.token = found.token)"
         )
 
-    def _step(self, step: int) -> None:
-        """Go one step on, from the tokens marked last."""
-        fresh = {
-            domain for (domain,) in self.engine.fetch(f"SELECT DISTINCT domain FROM {_NEAR} WHERE step = {step - 1}")
-        }
+    def _step(self, step: int, *, since: int | None = None) -> None:
+        """Go one step on, from the tokens marked last, or since a step: those of the last affected subjects have villagers
+        marked after them, and rest on what lies around them all the same."""
+        last = f"step >= {step - 1 if since is None else since} AND step < {step}"
+        fresh = {domain for (domain,) in self.engine.fetch(f"SELECT DISTINCT domain FROM {_NEAR} WHERE {last}")}
         for name, tokens in self.recipe.subjects.items():
             asked = {column: domain for column, domain in tokens.items() if domain in fresh}
             if asked and len(tokens) > 1:
-                self._note(identifier(name), tokens, step, _any_of(asked, f"step = {step - 1}"))
+                self._note(identifier(name), tokens, step, _any_of(asked, last))
 
     def _note_villages(self) -> None:
         """The villages of whoever is affected, and everybody there."""

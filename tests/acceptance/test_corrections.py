@@ -24,7 +24,7 @@ from etl.period import Period
 from etl.replay import replay
 from etl.tokens import token
 from etl.workspace import Workspace
-from tests.acceptance.county import PERIODS, County, county_at, three_towns
+from tests.acceptance.county import NOW, PERIODS, County, SmallCounty
 from tests.acceptance.test_cases import filled_form
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -68,17 +68,15 @@ Wide = Mapping[str, tuple[str, str, Decimal]]
 
 
 @pytest.fixture(scope="module")
-def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
+def county(small: SmallCounty) -> Iterator[County]:
     """Two months of a small county, released and graded in part where inputs change; the third lies in the drop zones."""
-    folder = tmp_path_factory.mktemp("corrections")
-    config = three_towns(folder / "config")
-    county_yml = config / "county.yml"
-    county_yml.write_text(county_yml.read_text(encoding="utf-8") + "\nregrade: affected\n", encoding="utf-8")
-    with county_at(folder / "home", 600, config=config) as lived, pytest.MonkeyPatch.context() as patch:
+    with small.after("march") as lived, pytest.MonkeyPatch.context() as patch:
         for name, value in lived.settings.environment().items():
             patch.setitem(os.environ, name, value)
-        for period in PERIODS:
-            lived.live(period)
+        county_yml = lived.settings.config[0] / "county.yml"
+        county_yml.write_text(county_yml.read_text(encoding="utf-8") + "\nregrade: affected\n", encoding="utf-8")
+        pipeline.grade_period(lived.settings, MARCH, now=NOW)
+        pipeline.publish_period(lived.settings, MARCH, now=NOW)
         lived.deliver(APRIL)
         yield lived
 
@@ -361,7 +359,11 @@ def april(county: County, wide: Wide) -> County:
     with engine.begin() as connection:
         connection.execute(sa.text(mended), {"number": wide["healed"][1]})
     engine.dispose()
-    county.take_in(APRIL)
+    pipeline.pull(county.settings, "government", APRIL, now=IN_MAY)
+    for delivery in pipeline.scan(county.settings, now=IN_MAY, quiet_seconds=0.0):
+        pipeline.take_in(county.settings, delivery.delivery_id, now=IN_MAY)
+    pipeline.collect_files(county.settings, "mediation", APRIL, now=IN_MAY)
+    pipeline.collect_occasional(county.settings, APRIL, now=IN_MAY)
     pipeline.grade_period(county.settings, APRIL, now=IN_MAY)
     return county
 
