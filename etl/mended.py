@@ -67,11 +67,22 @@ class Mend:
 def mends(ws: Workspace) -> list[Mend]:
     """Every approved correction, in the order of the cases."""
     targets = ledger.targets_of(ws.ledger)
-    cases = [case for case in ledger.all_cases(ws.ledger) if case.case_id in targets] if targets else []
+    cases = ledger.all_cases(ws.ledger) if targets else []
+    approved = [
+        case for case in cases if case.case_id in targets and case.case_kind != "repair" and case.verdict == "upheld"
+    ]
+    if not approved:
+        return []
+    sealed = ledger.sealed_texts_of(ws.ledger, [case.case_id for case in approved])
+    master = create_master_key(ws.master_key_path)
     return [
-        Mend(case.case_id, targets[case.case_id], _first_month(case), cells_of(ws, case.case_id))
-        for case in cases
-        if case.case_kind != "repair" and case.verdict == "upheld"
+        Mend(
+            case.case_id,
+            targets[case.case_id],
+            _first_month(case),
+            _cells(case.case_id, sealed.get(case.case_id, {}), master),
+        )
+        for case in approved
     ]
 
 
@@ -81,10 +92,8 @@ def _first_month(case: Case) -> Period:
     return max(Period.parse(case.period), Period(answered.year, answered.month).previous())
 
 
-def cells_of(ws: Workspace, case_id: str) -> Cells:
+def _cells(case_id: str, sealed: Mapping[str, bytes], master: bytes) -> Cells:
     """What a correction says of its cells, unsealed."""
-    sealed = ledger.sealed_texts(ws.ledger, case_id)
-    master = create_master_key(ws.master_key_path)
     columns = sorted(part.removeprefix(DELIVERED) for part in sealed if part.startswith(DELIVERED))
     return {
         column: (

@@ -265,6 +265,16 @@ def sealed_texts(ledger: Ledger, case_id: str) -> dict[str, bytes]:
         return dict(iter(session.execute(query)))
 
 
+def sealed_texts_of(ledger: Ledger, case_ids: Iterable[str]) -> dict[str, dict[str, bytes]]:
+    """{case: {part: sealed text}} of several cases; one without texts is left out."""
+    query = select(CaseTextRow).where(CaseTextRow.case_id.in_(list(case_ids))).order_by(CaseTextRow.case_id)
+    found: dict[str, dict[str, bytes]] = {}
+    with Session(ledger.engine) as session:
+        for row in session.scalars(query):
+            found.setdefault(row.case_id, {})[row.part] = row.sealed
+    return found
+
+
 def keep_text(ledger: Ledger, case_id: str, part: str, sealed: bytes) -> None:
     """Keep one text; the first of a part stays."""
     row = {"case_id": case_id, "part": part, "sealed": sealed}

@@ -118,6 +118,16 @@ def test_the_checksum_follows_rules_and_codes() -> None:
     assert ruleset_checksum(replace(contract, rules=tuple(told[1:])), REGISTRY.codes) != before
 
 
+@pytest.mark.parametrize("table", [table for table, contract in CONTRACTS.items() if contract.correctable])
+def test_what_may_be_corrected_is_neither_key_nor_identity_nor_place(table: str) -> None:
+    contract = CONTRACTS[table]
+    for name in contract.correctable:
+        column = contract.columns[name]
+        assert column.privacy != "identity" and column.token is None and name not in contract.key
+        assert not re.search("_no$|_key$|_id|code$|phone|_name$|text$", name), name
+    assert contract.numbered_by is not None and contract.numbered_by.name.endswith("_no")
+
+
 def test_an_unknown_dataset_is_a_configuration_error() -> None:
     assert CONTRACTS.for_dataset("loans").table == "core_loans"
     with pytest.raises(ConfigurationError, match="no contract has this dataset"):
@@ -155,6 +165,13 @@ WRONG = [
     (lambda content: content.update(key=["flow_no"]), "key", "'flow_no' is not published"),
     (lambda content: content.update(table="core_flows"), "table", "not the file's name"),
     (_column("purpose_text", publish_as={"name": "flow_key", "sql": "1"}), "columns", "'flow_key' is published twice"),
+    (_column("purpose_text", correctable=True), "columns.purpose_text.correctable", "cannot be corrected"),
+    (_column("bank_code", derived=True, correctable=True), "columns.bank_code.correctable", "cannot be corrected"),
+    (
+        _column("flow_no", correctable=True, token={"name": "flow_key", "domain": "flow"}),
+        "columns.flow_no.correctable",
+        "cannot be corrected",
+    ),
     (
         lambda content: content.update(
             references=[{"columns": ["loan_key"], "table": "core_moons", "to": ["loan_key"]}]

@@ -203,6 +203,7 @@ def test_a_grade_that_another_replaced_is_superseded_from_when_that_is_known(war
         (FEB, at("2024-03-05"), "effective"),
         (FEB, at("2024-04-05"), "superseded"),
         (MAR, at("2024-04-05"), "effective"),
+        (MAR, at("2024-05-05"), "effective"),  # April says the same: nothing took its place
         ("2024-04", at("2024-05-05"), "effective"),
         ("2024-04", at("2024-06-05"), "effective"),
     ]
