@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
+from etl.ledger.records import Grading
+from etl.publish.manifest import Manifest
 from etl.tokens import token
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
@@ -55,6 +57,11 @@ _AS_OF = (
     "AND valid_from_on <= :valid_on AND (valid_to_on IS NULL OR valid_to_on > :valid_on) "
     "AND known_from_at <= :known_at AND (known_to_at IS NULL OR known_to_at > :known_at)"
 )
+_KNOWN = (
+    f"SELECT {_COLUMNS} FROM audit.grade_history WHERE subject = :subject AND subject_key = :key AND period = :period "
+    "AND known_from_at <= :known_at AND (known_to_at IS NULL OR known_to_at > :known_at) "
+    "ORDER BY valid_from_on DESC LIMIT 1"
+)
 
 
 def grade_as_of(
@@ -68,6 +75,37 @@ def grade_as_of(
         values = {"subject": subject, "key": subject_key, "valid_on": valid_on, "known_at": known_at}
         found = connection.execute(text(_AS_OF), values).one_or_none()
     return KnownGrade(*found) if found else None
+
+
+def grade_known(
+    ws: Workspace, subject_key: str, period: str, known_at: datetime, *, subject: str = HOUSEHOLD
+) -> KnownGrade | None:
+    """The grade of a subject in a month, as it was known at an instant; None when nothing was known of that month."""
+    values = {"subject": subject, "key": subject_key, "period": period, "known_at": known_at}
+    with ws.ledger.engine.connect() as connection:
+        found = connection.execute(text(_KNOWN), values).one_or_none()
+    return KnownGrade(*found) if found else None
+
+
+def release_known(ws: Workspace, known: KnownGrade, known_at: datetime) -> str:
+    """The release in which a grade was read at an instant: the last one until then that was not taken back by then, else the
+    one that said so first."""
+    later = [
+        one.release_id
+        for one in ws.ledger.releases()
+        if known.known_from_at <= one.published_at <= known_at
+        and (one.status != "rolled_back" or one.status_at > known_at)
+    ]
+    return later[-1] if later else known.release_id
+
+
+def grading_behind(ws: Workspace, release: Manifest, period: str) -> Grading | None:
+    """The grading that a release holds of a month; None where the ledger does not know it."""
+    mark = release.facts[period]["notes"]["fingerprint"]
+    own = [one for one in ws.ledger.gradings() if (one.period, one.fingerprint) == (period, mark)]
+    said = {table: str(content) for (table, month), content in release.contents.items() if month == period}
+    exact = [one for one in own if dict(one.contents) == said]
+    return next(reversed(exact or own), None)
 
 
 def grade_history(ws: Workspace, subject_key: str, *, subject: str = HOUSEHOLD) -> list[KnownGrade]:

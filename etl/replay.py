@@ -25,6 +25,7 @@ from etl.engine.dialect import parse, tables_read
 from etl.engine.duck import DuckEngine, identifier
 from etl.engine.models import order
 from etl.examination import examine
+from etl.history import grading_behind
 from etl.intake.delivery import verify_landed
 from etl.ledger.deletions import Deletion, deletions
 from etl.ledger.records import Delivery, Grading
@@ -132,12 +133,9 @@ class _Again:
         """The grading behind each month of a release; a month whose grading is not known is a fault."""
         found = {}
         for period in release.periods:
-            mark = release.facts[period]["notes"]["fingerprint"]
-            own = [one for one in self._known.values() if (one.period, one.fingerprint) == (period, mark)]
-            said = {table: str(content) for (table, month), content in release.contents.items() if month == period}
-            exact = [one for one in own if dict(one.contents) == said]
-            if own:
-                found[period] = (exact or own)[-1]
+            grading = grading_behind(self.ws, release, period)
+            if grading:
+                found[period] = grading
             else:
                 self.faults.append(f"{period}: the ledger does not know the grading it was released from")
         return found

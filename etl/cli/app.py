@@ -218,10 +218,25 @@ def run_command(
 
 @app.command()
 def explain(
-    number: Annotated[str, typer.Argument(help="户号（或主体编号）。 Household number, or another subject's own.")],
-    period: PeriodOption,
+    number: Annotated[
+        str,
+        typer.Argument(help="户号、村镇代码或主体编号。 Household number, place code, or another subject's own."),
+    ],
+    period: Annotated[
+        str | None, typer.Option("--period", help="月份 YYYY-MM。 Month; with --as-of, by default the one valid then.")
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option("--as-of", formats=[DAY], help="当日终了时所知。 As it was known at the end of this day."),
+    ] = None,
     audience: Annotated[str, typer.Option("--for", help="subject | village | county | auditor")] = "subject",
-    subject: Annotated[str, typer.Option(help="household | business | collective | merchant")] = "household",
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            help="household | village | town | business | collective | merchant；默认按编号辨认村镇，否则为农户。 "
+            "Default: places by their code, else households."
+        ),
+    ] = None,
     language: Annotated[str, typer.Option("--lang", help="zh | en | both")] = "both",
     html: Annotated[Path | None, typer.Option(help="另存为网页。 Write it as a page, too.")] = None,
     as_json: JsonOption = False,
@@ -230,12 +245,13 @@ def explain(
     from etl.cli.explain import explain_grade
     from etl.local.postgres import database
 
-    month = parse_period(period)
+    month = parse_period(period) if period else None
     with database(_checked(month)) as settings:
         explain_grade(
             settings,
             number,
             month,
+            as_of=as_of.date() if as_of else None,
             subject=subject,
             audience=audience,
             language=language,

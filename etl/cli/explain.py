@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.cli import tables
+from etl.cli.explain_place import place_parts
 from etl.reports import explain_words as words
 from etl.reports.explain import explain
 from etl.reports.explain_page import as_page
+from etl.reports.explain_place import PLACE_SCHEMA
+from etl.reports.explain_place_page import as_place_page
 from etl.settings import Settings
 from etl.vocabulary import ConfigurationError
 from etl.workspace import Workspace
@@ -29,9 +33,10 @@ _COLOURS: Final = {"AAA": "bold green", "AA": "green", "A": "cyan", "B": "yellow
 def explain_grade(
     settings: Settings,
     number: str,
-    period: str,
+    period: str | None,
     *,
-    subject: str,
+    as_of: date | None,
+    subject: str | None,
     audience: str,
     language: str,
     html_path: Path | None,
@@ -40,7 +45,8 @@ def explain_grade(
 ) -> None:
     """Print the explanation of one grade; with `html_path` also write it as a page.
 
-    Raises ConfigurationError for an unknown audience, subject, language or folder, DataError for an unknown number or month.
+    Raises ConfigurationError for an unknown audience, subject, language or folder, DataError for an unknown number or month,
+    or a day on which nothing was known.
     """
     if language not in words.LANGUAGES:
         raise ConfigurationError("--lang", language, "no such language", f"use one of {', '.join(words.LANGUAGES)}")
@@ -48,13 +54,14 @@ def explain_grade(
         raise ConfigurationError("--html", str(html_path), "no such folder", "name a file in a folder that is there")
     ws = Workspace(settings)
     ws.ledger.migrate()
-    found = explain(ws, number, period, audience, subject=subject)
+    found = explain(ws, number, period, audience, subject=subject, as_of=as_of)
+    is_place = found["schema"] == PLACE_SCHEMA
     if html_path is not None:
-        html_path.write_text(as_page(found, language), encoding="utf-8")
+        html_path.write_text((as_place_page if is_place else as_page)(found, language), encoding="utf-8")
     if as_json:
         console.out(tables.as_json_text(found), highlight=False)
         return
-    for part in _parts(found, language):
+    for part in (place_parts if is_place else _parts)(found, language):
         console.print(part, highlight=False)
 
 
@@ -66,6 +73,8 @@ def _parts(found: Document, language: str) -> Iterator[object]:
         yield Text(f"✗ {_say(veto['label'], language)} → {veto['cap']}  {veto['clause']}", style="red")
     if found["advice"]:
         yield _advice(found["advice"], language)
+    if found["endings"]:
+        yield _endings(found["endings"], language)
     yield from _closing(found, language)
 
 
@@ -85,6 +94,8 @@ def _summary(found: Document, language: str) -> Panel:
     lines += [Text(_case(case, language), style="yellow") for case in found["cases"]]
     if found["note"]:
         lines.append(Text(_say(found["note"], language), style="yellow"))
+    if found["known"]:
+        lines.append(Text(words.known_text(found["known"], language), style="yellow"))
     status = _say(policy["status_says"], language)
     lines.append(Text(f"{policy['name']} {policy['version']}{words.colon(language)}{status}", style="dim"))
     if found["synthetic"]:
@@ -189,19 +200,25 @@ def _advice(advice: Document, language: str) -> Panel:
     )
 
 
+def _endings(endings: Document, language: str) -> Panel:
+    """Each list item against the household: what it stands on, what ends it, and the grade without it."""
+    lines = []
+    for item in endings["items"]:
+        lines.append(Text(words.item_text(item, language), style="bold"))
+        lines += [Text(f"  · {_say(way, language)}  {way['clause']}") for way in item["ways"]]
+        lines.append(Text(f"  {words.then_text(item['then'], language)}", style="green"))
+    if endings["together"]:
+        all_of_them = _say({"zh": "全部消除后", "en": "without any of them"}, language)
+        lines.append(Text(f"{all_of_them}  {words.then_text(endings['together'], language)}", style="green"))
+    title = _say({"zh": words.ENDINGS.zh, "en": words.ENDINGS.en}, language)
+    return Panel(Text("\n").join(lines), title=title, title_align="left", border_style="yellow")
+
+
 def _closing(found: Document, language: str) -> Iterator[Text]:
     peers, objection = found["peers"], found["rights"]["objection"]
     if peers:
-        group = f"{_say(peers['group_says'], language)} {peers['size']}"
         for name, one in peers["quartiles"].items():
-            bounds = " / ".join(_number(one[bound]) for bound in ("low", "median", "high"))
-            yield Text(
-                f"{group}  {name} {_number(one['own'])}{words.colon(language)}{_say(one['says'], language)}  ({bounds})",
-                style="dim",
-            )
-    contact = objection["contact"]
-    zh = f"异议：{objection['answered_within_days']} 日内答复，{contact['zh']} {contact['phone']}"
-    en = f"objections are answered within {objection['answered_within_days']} days: {contact['en']} {contact['phone']}"
-    yield Text(_say({"zh": zh, "en": en}, language))
+            yield Text(words.quartiles_text(peers, {"zh": name, "en": name}, one, language), style="dim")
+    yield Text(words.objection_text(objection, language))
     if found["audit"]:
         yield Text(tables.as_json_text(found["audit"]), style="dim")

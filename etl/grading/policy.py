@@ -180,6 +180,8 @@ class Share(Strict):
     numerator: Identifier
     denominator: Identifier
     empty: Literal["met", "unmet"]
+    label: Bilingual | None = None
+    clause: str | None = None
 
 
 class ShareCondition(Strict):

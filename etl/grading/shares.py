@@ -7,8 +7,8 @@ from pathlib import Path
 
 from etl.engine.models import Model
 from etl.grading.card import columns_of, rows_of
-from etl.grading.policy import CreditLineVersion, Policies, Share, ShareCondition, ShareVersion
-from etl.grading.words import number, text
+from etl.grading.policy import CreditLineVersion, Policies, Share, ShareCondition, ShareGrade, ShareVersion
+from etl.grading.words import VALUE, number, text
 from etl.vocabulary import ConfigurationError
 
 REGISTER = "registered_households"
@@ -38,6 +38,33 @@ def share_grades_sql(policies: Policies, place: str, models: Mapping[str, Model]
         where = f" WHERE {rows_of(scope, scopes)}" if len(scopes) > 1 else ""
         parts.append(f"{_graded(place, version, sorted(columns))}{where}")
     return f"SELECT * FROM (\n{' UNION ALL '.join(parts)}\n) AS graded ORDER BY {place}_code"
+
+
+def conditions_sql(policies: Policies, place: str) -> str:
+    """SELECT of every condition of every grade, place by place, from `<place>_features`; the grades are made of the same.
+
+    Columns: `code` of the place, `grade`, `number` of the condition within it (from 1), `share`, `numerator`,
+    `denominator`, `is_met`.
+    """
+    scopes = policies.shares[place]
+    parts = [
+        _one_condition(place, version, grade, number, rows_of(scope, scopes) if len(scopes) > 1 else "TRUE")
+        for scope, version in scopes.items()
+        for grade in version.grades
+        for number in range(len(grade.all))
+    ]
+    return " UNION ALL ".join(parts)
+
+
+def _one_condition(place: str, version: ShareVersion, grade: ShareGrade, number: int, rows: str) -> str:
+    condition = grade.all[number]
+    share = version.shares[condition.share]
+    return (
+        f"SELECT {place}_code AS code, {text(grade.grade)} AS grade, {number + 1} AS number, "
+        f"{text(condition.share)} AS share, CAST({share.numerator} AS {VALUE}) AS numerator, "
+        f"CAST({share.denominator} AS {VALUE}) AS denominator, {_condition(share, condition)} AS is_met "
+        f"FROM {features_of(place)} WHERE {rows}"
+    )
 
 
 def credit_line_sql(version: CreditLineVersion) -> str:

@@ -189,7 +189,7 @@ class Grading:
 
 @dataclass(frozen=True)
 class Release:
-    """One release; `status` is current, superseded or rolled_back."""
+    """One release; `status` is current, superseded or rolled_back, since `status_at`."""
 
     release_id: str
     period: str
@@ -198,6 +198,7 @@ class Release:
     previous_id: str | None
     manifest: Mapping[str, Any]
     published_at: datetime
+    status_at: datetime
     code_version: str = ""
 
 

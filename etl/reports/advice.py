@@ -37,7 +37,7 @@ SMALLEST = Decimal("0.01")  # values have two decimals
 HOUSEHOLD = "household"
 REGRADED = ("household_features", "household_scores", "core_household_points", "deep_falls", "core_household_grades")
 _TWIN = "twin"
-Outcome = Literal["found", "best_grade", "not_rated", "on_hold", "vetoed", "out_of_reach", "unavailable"]
+Outcome = Literal["found", "best_grade", "not_rated", "on_hold", "vetoed", "out_of_reach", "unavailable", "past"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def advise(
     one relation of the plan.
     """
     version = _version_of(engine, policies, household_key)
-    now = _graded(engine, household_key)
+    now = graded_of(engine, household_key)
     target = _next_grade(version, now)
     if target is None:
         return Advice("not_rated" if now.effective_grade is None else "best_grade")
@@ -109,8 +109,8 @@ def advise(
     found = _first_reaching(engine, version, target, dict(zip(keys[:-1], plans, strict=True)))
     if found:
         key, steps = found
-        return Advice("found", target, steps, _graded(engine, key), _points(engine, key))
-    best = _graded(engine, keys[-1])
+        return Advice("found", target, steps, graded_of(engine, key), _points(engine, key))
+    best = graded_of(engine, keys[-1])
     return Advice(_why_not(best), target, graded=best)
 
 
@@ -126,7 +126,8 @@ def _version_of(engine: DuckEngine, policies: Policies, key: str) -> ScorecardVe
     return scorecard_of(policies, town_code)
 
 
-def _graded(engine: DuckEngine, key: str) -> Graded:
+def graded_of(engine: DuckEngine, key: str) -> Graded:
+    """How a household of the month in the engine is graded."""
     columns = "score, computed_grade, effective_grade, hold_reason, veto_ids, input_state"
     [row] = engine.fetch(f"SELECT {columns} FROM core_household_grades WHERE household_key = $key", {"key": key})
     return Graded(*row)

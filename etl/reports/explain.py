@@ -9,36 +9,80 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import date
 from typing import Any, Final
 
+from etl.history import key_of
 from etl.ledger.transitions import code_version
 from etl.registry import Bilingual
+from etl.reports import explain_place
 from etl.reports import explain_words as words
 from etl.reports.advice import HOUSEHOLD, Advice, Step
-from etl.reports.explain_guide import Sight
-from etl.reports.explanation import HELD, Explanation, Line, read_explanation
-from etl.reports.peers import Quartiles
-from etl.tokens import token
+from etl.reports.explain_endings import endings_part
+from etl.reports.explain_guide import Sight, load_guide
+from etl.reports.explain_parts import (
+    AUDIENCES,
+    RESTRICTED,
+    Document,
+    both,
+    known_part,
+    maybe,
+    objection_part,
+    quartiles_part,
+    reference,
+)
+from etl.reports.explanation import HELD, Explanation, Line, explanation_of
+from etl.reports.places import place_explanation
+from etl.reports.told import Told, told_as_of, told_now
 from etl.vocabulary import CASE_KIND_LABELS, CASE_VERDICT_LABELS, ConfigurationError
 from etl.workspace import Workspace
 
-AUDIENCES: Final = ("subject", "village", "county", "auditor")
-RESTRICTED: Final = "village"
-_REFERENCE_HEX: Final = 10
 _SHOWN_OF_NUMBER: Final = 3
-Document = dict[str, Any]
 
 
-def explain(ws: Workspace, number: str, period: str, audience: str, *, subject: str = HOUSEHOLD) -> Document:
+def explain(
+    ws: Workspace,
+    number: str,
+    period: str | None,
+    audience: str,
+    *,
+    subject: str | None = None,
+    as_of: date | None = None,
+) -> Document:
     """The explanation of one grade of a month for one audience, ready to be shown or written as JSON.
 
-    Amounts and points are Decimal, texts are {zh, en}. Raises ConfigurationError for an unknown audience or subject,
-    DataError for an unknown number or a month without grades; none of them repeats the number.
+    `number` is a place code or the number a subject itself uses; without `subject` a place is known by its code, and
+    everything else is a household. With `as_of` the grade is told as it was known at the end of that day, by default of
+    the month that was valid then. Amounts and points are Decimal, texts are {zh, en}. Raises ConfigurationError for an
+    unknown audience or subject, or neither month nor day, DataError for an unknown number, a month without grades, or a
+    day on which nothing was known; none of them repeats the number of a person.
     """
     if audience not in AUDIENCES:
         raise ConfigurationError("--for", audience, "no such audience", f"use one of {', '.join(AUDIENCES)}")
-    found = read_explanation(ws, number, period, subject=subject, with_advice=audience != RESTRICTED)
-    return document(found, audience)
+    number, kind = number.strip(), subject or _kind_of(ws, number.strip())
+    guide = load_guide(ws.settings.config)
+    with _telling(ws, number, period, kind, as_of) as told:
+        if kind in told.inputs.policies.shares:
+            return explain_place.document(place_explanation(told, guide, kind, number), audience)
+        found = explanation_of(told, guide, number, subject=kind, with_advice=audience != RESTRICTED)
+        return document(found, audience)
+
+
+def _kind_of(ws: Workspace, number: str) -> str:
+    """What is graded under a number, if nobody says: a place by its code, else a household."""
+    levels = {place.place_code: place.place_level for place in ws.registry.places}
+    return levels.get(number, HOUSEHOLD)
+
+
+def _telling(
+    ws: Workspace, number: str, period: str | None, subject: str, as_of: date | None
+) -> AbstractContextManager[Told]:
+    if as_of is not None:
+        return told_as_of(ws, key_of(ws, number, subject=subject), period, as_of, subject=subject)
+    if period is None:
+        raise ConfigurationError("--period", "", "no month is named", "name a month, or a day with --as-of")
+    return nullcontext(told_now(ws, period))
 
 
 def document(found: Explanation, audience: str) -> Document:
@@ -48,11 +92,12 @@ def document(found: Explanation, audience: str) -> Document:
     return {
         "schema": "explanation/1",
         "for": audience,
-        "synthetic": _both(words.SYNTHETIC) if found.ws.registry.county.synthetic else None,
+        "synthetic": both(words.SYNTHETIC) if found.ws.registry.county.synthetic else None,
         "subject": found.subject,
-        "subject_says": _both(words.subject_words(found.subject)),
+        "subject_says": both(words.subject_words(found.subject)),
         "number": _number(found, audience),
         "period": str(found.period),
+        "known": known_part(found.told),
         "place": _place(found),
         "grade": _grade(found) if sees_all else _grade_in_effect(found),
         "policy": _policy(found),
@@ -62,20 +107,13 @@ def document(found: Explanation, audience: str) -> Document:
         "hold": _hold(found) if sees_all else None,
         "cases": [_case(found, case) for case in found.cases] if sees_all else [],
         "advice": _advice(found) if found.advice and sees_all else None,
+        "endings": endings_part(found, audience) if sees_all else None,
         "peers": _peers(found, None if sees_all else _sight(found).blocks),
         "sources": _sources(found, lines),
         "rights": _rights(found),
-        "note": None if sees_all else _both(words.VILLAGE_SIGHT),
+        "note": None if sees_all else both(words.VILLAGE_SIGHT),
         "audit": _audit(found) if audience == "auditor" else None,
     }
-
-
-def _both(text: Bilingual) -> dict[str, str]:
-    return {"zh": text.zh, "en": text.en}
-
-
-def _maybe(text: Bilingual | None) -> dict[str, str] | None:
-    return _both(text) if text else None
 
 
 def _sight(found: Explanation) -> Sight:
@@ -111,7 +149,7 @@ def _grade_in_effect(found: Explanation) -> Document:
         "is_disputed": grade["is_disputed"],
         "round": grade["round"],
         "not_rated_reason": reason,
-        "not_rated_says": _maybe(words.NOT_RATED.get(reason, words.NOT_RATED_GRADE) if reason else None),
+        "not_rated_says": maybe(words.NOT_RATED.get(reason, words.NOT_RATED_GRADE) if reason else None),
     }
 
 
@@ -127,7 +165,7 @@ def _grade(found: Explanation) -> Document:
         "total": version.total,
         "cut_offs": [{"grade": cut.grade, "at_least": cut.at_least} for cut in version.grades],
         "input_state": grade["input_state"],
-        "input_state_says": _both(words.INPUT_STATES[grade["input_state"]]),
+        "input_state_says": both(words.INPUT_STATES[grade["input_state"]]),
     }
 
 
@@ -137,7 +175,7 @@ def _policy(found: Explanation) -> Document:
         "name": found.subject,
         "version": found.version.version,
         "status": status,
-        "status_says": _both(words.POLICY_STATUS[status]),
+        "status_says": both(words.POLICY_STATUS[status]),
     }
 
 
@@ -146,7 +184,7 @@ def _hold(found: Explanation) -> Document | None:
     if reason is None:
         return None
     says, ends = words.hold_words(reason)
-    return {"reason": reason, "says": _both(says), "ends": _both(ends)}
+    return {"reason": reason, "says": both(says), "ends": both(ends)}
 
 
 def _case(found: Explanation, case: Mapping[str, Any]) -> Document:
@@ -156,14 +194,14 @@ def _case(found: Explanation, case: Mapping[str, Any]) -> Document:
         "case_id": case["case_id"], "kind": case["case_kind"], "kind_says": CASE_KIND_LABELS[case["case_kind"]],
         "state": case["case_state"], "is_open": case["is_open"], "opened_on": case["opened_on"],
         "answer_due_on": case["answer_due_on"], "answered_on": case["answered_on"], "verdict": case["verdict"],
-        "verdict_says": CASE_VERDICT_LABELS.get(case["verdict"] or ""), "bank": _maybe(bank.name if bank else None),
+        "verdict_says": CASE_VERDICT_LABELS.get(case["verdict"] or ""), "bank": maybe(bank.name if bank else None),
     }  # fmt: skip
 
 
 def _vetoes(found: Explanation, sees_all: bool) -> list[Document]:
     allowed = _sight(found).vetoes
     return [
-        {"id": veto.id, "label": _both(veto.label), "cap": veto.cap, "clause": veto.clause}
+        {"id": veto.id, "label": both(veto.label), "cap": veto.cap, "clause": veto.clause}
         for veto in found.vetoes
         if sees_all or veto.id in allowed
     ]
@@ -174,7 +212,7 @@ def _vetoes(found: Explanation, sees_all: bool) -> list[Document]:
 
 def _block(found: Explanation, name: str) -> Document:
     label = found.version.blocks[name]
-    return {"id": name, "label": _both(label), "points": found.points_of(name), "max_points": found.most_of(name)}
+    return {"id": name, "label": both(label), "points": found.points_of(name), "max_points": found.most_of(name)}
 
 
 def _line(found: Explanation, line: Line, audience: str) -> Document:
@@ -184,12 +222,12 @@ def _line(found: Explanation, line: Line, audience: str) -> Document:
     return {
         "id": indicator.id,
         "block": indicator.block,
-        "label": _both(indicator.label),
+        "label": both(indicator.label),
         "value": line.value,
-        "value_says": _maybe(words.value_words(line.value, unit)),
+        "value_says": maybe(words.value_words(line.value, unit)),
         "band": line.band,
-        "band_says": _both(bands.get(line.band) or words.SPECIAL_BANDS.get(line.band, words.OTHERWISE)),
-        "bands": [{"says": _both(bands[band.label]), "points": band.gives} for band in indicator.bands],
+        "band_says": both(bands.get(line.band) or words.SPECIAL_BANDS.get(line.band, words.OTHERWISE)),
+        "bands": [{"says": both(bands[band.label]), "points": band.gives} for band in indicator.bands],
         "points": line.points,
         "max_points": indicator.max,
         "state": line.state,
@@ -205,13 +243,15 @@ def _evidence(found: Explanation, line: Line, audience: str) -> Document:
     """What the value rests on: in words, with references; the county and auditors see the keys themselves."""
     evidence = line.evidence
     if evidence is None or line.band == HELD:
-        return {"says": _both(words.SPECIAL_BANDS[HELD]), "references": [], "raw": _raw(line, audience)}
+        return {"says": both(words.SPECIAL_BANDS[HELD]), "references": [], "raw": _raw(line, audience)}
     label = found.guide.evidence.get(evidence.table) or Bilingual(zh=evidence.table, en=evidence.table)
     month = f" {evidence.period}" if evidence.period else ""
     zh = f"{label.zh}{month}{f'，{evidence.count} 条' if evidence.count else ''}"
     en = f"{label.en}{month}{f', {evidence.count}' if evidence.count else ''}"
     references = (
-        [_reference(found, audience, key) for key in evidence.keys] if audience in ("subject", "village") else []
+        [reference(found.ws, audience, found.key, key) for key in evidence.keys]
+        if audience in ("subject", "village")
+        else []
     )
     return {"says": {"zh": zh, "en": en}, "references": references, "raw": _raw(line, audience)}
 
@@ -220,16 +260,11 @@ def _raw(line: Line, audience: str) -> str | None:
     return line.evidence_text if audience in ("county", "auditor") else None
 
 
-def _reference(found: Explanation, audience: str, key: str) -> str:
-    """A number for one reader to quote: the county can find the row, two readers cannot compare notes."""
-    return token(found.ws.token_key, f"explain:{audience}", found.key, key)[:_REFERENCE_HEX].upper()
-
-
 def _sources(found: Explanation, lines: Sequence[Line]) -> list[Document]:
     """Which data came from whom: the banks that hold the household's notes, the register, the mediation logs."""
     datasets = dict.fromkeys(dataset for line in lines for dataset in found.datasets_of(line))
     return [
-        {"dataset": dataset, "suppliers": [_both(name) for name in _suppliers(found, dataset)],
+        {"dataset": dataset, "suppliers": [both(name) for name in _suppliers(found, dataset)],
          "indicators": [line.indicator.id for line in lines if dataset in found.datasets_of(line)]}
         for dataset in datasets
     ]  # fmt: skip
@@ -268,7 +303,7 @@ def _step(found: Explanation, advice: Advice, step: Step) -> Document:
     says = guidance.words_for(step.bound) if guidance else line.indicator.label
     return {
         "indicator": step.indicator,
-        "label": _both(line.indicator.label),
+        "label": both(line.indicator.label),
         "says": {"zh": says.zh.format(bound=bound), "en": says.en.format(bound=bound)},
         "value_now": line.value,
         "value_then": step.bound,
@@ -284,29 +319,16 @@ def _peers(found: Explanation, blocks: Sequence[str] | None) -> Document | None:
     wanted = {name: one for name, one in found.quartiles.items() if blocks is None or name in blocks}
     return {
         "group": found.group.name,
-        "group_says": _both(words.GROUPS[found.group.name]),
+        "group_says": both(words.GROUPS[found.group.name]),
         "size": found.group.size,
-        "quartiles": {name: _quartiles(one) for name, one in wanted.items()},
+        "quartiles": {name: quartiles_part(one) for name, one in wanted.items()},
     }
 
 
-def _quartiles(one: Quartiles) -> Document:
-    return {
-        "low": one.low, "median": one.median, "high": one.high, "own": one.own, "position": one.position,
-        "says": _both(words.POSITIONS[one.position]),
-    }  # fmt: skip
-
-
 def _rights(found: Explanation) -> Document:
-    guide, contact = found.guide, found.ws.registry.county.contact
     return {
-        "objection": {
-            "routes": [_both(route) for route in guide.objection.routes],
-            "marked_within_days": guide.objection.marked_within_days,
-            "answered_within_days": guide.objection.answered_within_days,
-            "contact": {**_both(contact), "phone": contact.phone},
-        },
-        "all": [{**_both(right), "clause": right.clause} for right in guide.rights],
+        "objection": objection_part(found.ws, found.guide.objection.routes),
+        "all": [{**both(right), "clause": right.clause} for right in found.guide.rights],
     }
 
 

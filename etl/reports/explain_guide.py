@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
@@ -36,34 +35,54 @@ class Guidance(Strict):
 
 
 class Objection(Strict):
-    """How to object and how soon it is marked (days) and answered (calendar days; 征信业管理条例 25)."""
+    """How to object; how soon it is marked and answered stands in `etl.ledger.cases`."""
 
-    marked_within_days: Annotated[int, Field(ge=0)]
-    answered_within_days: Annotated[int, Field(ge=1, le=20)]
     routes: list[Bilingual] = Field(min_length=1)
+    routes_of_places: list[Bilingual] = Field(min_length=1)
 
 
-class Right(Bilingual):
-    """A right of the person graded, with the article it comes from."""
+class Clause(Bilingual):
+    """A sentence with the article it comes from: a right of the person graded, say."""
 
     clause: str
 
 
-class Sight(Strict):
-    """What a restricted reader sees: blocks and vetoes by name; what is not named is not shown."""
+class ListItems(Strict):
+    """How items of the lists end before their term: any by `revocation`, some, by item code, by `repair`."""
 
-    blocks: list[str]
-    vetoes: list[str]
+    revocation: Clause
+    repair: dict[str, Clause]
+
+
+class ShareGuidance(Strict):
+    """How one share of a place rises or falls, and the columns of its features once it has by $count.
+
+    `says` names the number as {count}; `most` is an SQL expression for the largest one there can be.
+    """
+
+    says: Bilingual
+    most: str
+    facts: dict[str, str] = Field(min_length=1)
+
+
+class Sight(Strict):
+    """What a restricted reader sees: blocks and vetoes, or shares of a place, by name; what is not named is not shown."""
+
+    blocks: list[str] = []
+    vetoes: list[str] = []
+    shares: list[str] = []
 
 
 class Guide(Strict):
-    """All of `config/explain.yml`. `audiences`: what a restricted reader sees, by subject."""
+    """All of `config/explain.yml`. `audiences`: what a restricted reader sees, by subject; `shares`: by kind of place."""
 
     objection: Objection
-    rights: list[Right]
+    rights: list[Clause]
     audiences: dict[str, dict[str, Sight]]
     evidence: dict[str, Bilingual]
     indicators: dict[str, Guidance]
+    list_items: ListItems
+    shares: dict[str, dict[str, ShareGuidance]]
 
     def of(self, indicator: str) -> Guidance:
         """How an indicator is explained; plainly, where the file does not name it."""

@@ -34,6 +34,7 @@ ol, ul { padding-left: 1.3rem; margin: .4rem 0; } li { margin: .3rem 0; }
 _HEADINGS: Final = {
     "indicators": {"zh": "得分明细", "en": "Points, one by one"},
     "advice": {"zh": "怎样提升等级", "en": "What would lift the grade"},
+    "endings": {"zh": words.ENDINGS.zh, "en": words.ENDINGS.en},
     "peers": {"zh": "同类比较", "en": "Among peers"},
     "sources": {"zh": "数据从哪里来", "en": "Where the data come from"},
     "objection": {"zh": "有异议怎么办", "en": "How to object"},
@@ -45,7 +46,7 @@ _HEADINGS: Final = {
 
 def as_page(found: Document, language: str) -> str:
     """The page of one document, in zh, en or both."""
-    sections = (_head, _notices, _indicators, _vetoes, _advice, _peers, _sources, _objection, _rights, _audit)
+    sections = (_head, _notices, _indicators, _vetoes, _advice, _endings, _peers, _sources, _objection, _rights, _audit)
     parts = [part for section in sections for part in section(found, language)]
     title = words.in_language({"zh": words.TITLE.zh, "en": words.TITLE.en}, language)
     return page(title, parts, style=_STYLE, language=_LANGUAGE_TAGS[language])
@@ -129,6 +130,8 @@ def _notices(found: Document, language: str) -> Iterator[Markup]:
     policy = found["policy"]
     if found["synthetic"]:
         yield Markup(f'<div class="notice">{_text(found["synthetic"], language)}</div>')
+    if found["known"]:
+        yield Markup(f'<div class="notice">{escape(words.known_text(found["known"], language))}</div>')
     name = _say(language, "评定办法", "policy")
     status = _inline(policy["status_says"], language)
     yield Markup(
@@ -213,6 +216,25 @@ def _step(step: Document, language: str) -> str:
     points = f"{_number(step['points_now'])} → {_number(step['points_then'])}"
     unit = _say(language, "分", "points")
     return f"{_text(step['says'], language)}<p class='soft'>{_inline(step['label'], language)}{words.colon(language)}{points} {unit}</p>"
+
+
+def _endings(found: Document, language: str) -> Iterator[Markup]:
+    endings = found["endings"]
+    if endings is None:
+        return
+    yield _heading("endings", language)
+    yield _list("ul", (_ending(item, language) for item in endings["items"]))
+    if endings["together"]:
+        all_of_them = _say(language, "全部消除后", "without any of them")
+        yield Markup(f"<p>{all_of_them} · {escape(words.then_text(endings['together'], language))}</p>")
+
+
+def _ending(item: Document, language: str) -> str:
+    ways = "".join(
+        f"<li>{_text(way, language)} <span class='soft'>{escape(way['clause'])}</span></li>" for way in item["ways"]
+    )
+    then = escape(words.then_text(item["then"], language))
+    return f"<b>{escape(words.item_text(item, language))}</b><ul>{ways}</ul><p>{then}</p>"
 
 
 def _peers(found: Document, language: str) -> Iterator[Markup]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from etl.grading.bands import Band
 from etl.registry import Bilingual
@@ -14,6 +15,7 @@ def _words(zh: str, en: str) -> Bilingual:
     return Bilingual(zh=zh, en=en)
 
 
+ENDINGS: Final = _words("清单事项如何消除", "How list items end")
 TITLE: Final = _words("信用等级说明", "Why this credit grade")
 SYNTHETIC: Final = _words("合成数据，仅供演示", "synthetic data, for demonstration only")
 POLICY_STATUS: Final[Mapping[str, Bilingual]] = {
@@ -85,6 +87,7 @@ OUTCOMES: Final[Mapping[str, Bilingual]] = {
     "unavailable": _words(
         "本月数据或办法在评定之后有变动，重新评定后才能计算改进建议", "inputs changed after grading: advice needs a new grading first"
     ),
+    "past": _words("此为当时所知，改进建议请查询最新一期", "as it was known then: for advice ask for the newest month"),
 }  # fmt: skip
 GROUPS: Final[Mapping[str, Bilingual]] = {
     "village": _words("同村", "the village"),
@@ -102,7 +105,20 @@ VILLAGE_SIGHT: Final = _words(
     "村级只看到村级数据：银行数据、总分、计算等级与改进建议只告知本人",
     "a village sees village data: bank data, total, computed grade and advice are for the subject alone",
 )
+PLACE_SIGHT: Final = _words(
+    "村镇只看到由公示等级统计的占比：贷款与逾期数据、整体结论与改进建议由县级掌握",
+    "a place sees the shares counted from posted grades: what banks report, and what follows from it, is for the county",
+)
+PLACE_OUTCOMES: Final[Mapping[str, Bilingual]] = {
+    "found": OUTCOMES["found"],
+    "best_grade": _words("已是最高等级", "already the best grade there is"),
+    "not_rated": OUTCOMES["not_rated"],
+    "out_of_reach": _words("目前条件下尚不能升至 {target} 级", "at present nothing suffices for {target}"),
+    "past": OUTCOMES["past"],
+}
 SUBJECTS: Final[Mapping[str, Bilingual]] = {
+    "village": _words("信用村", "village"),
+    "town": _words("信用镇", "town"),
     "household": _words("农户", "household"),
     "business": _words("新型农业经营主体", "farm business"),
     "collective": _words("村集体", "village collective"),
@@ -167,6 +183,96 @@ def band_words(band: Band, unit: Bilingual | None) -> Bilingual:
 
 def _bound(bound: Decimal | None, unit: Bilingual | None) -> Bilingual | None:
     return None if bound is None else with_unit(number_text(bound), unit)
+
+
+def too_small(minimum: int) -> Bilingual:
+    """Why a place is not rated."""
+    return _words(f"未评级：在册户不足 {minimum} 户", f"not rated: fewer than {minimum} households in the register")
+
+
+def pct_words(pct: Decimal | None, *, is_met: bool) -> Bilingual:
+    """A share; of nothing, what the policy makes of it."""
+    if pct is not None:
+        return _words(f"{pct}%", f"{pct} %")
+    return (
+        _words("无（视为达标）", "none (counts as met)")
+        if is_met
+        else _words("无（视为未达标）", "none (counts as not met)")
+    )
+
+
+def bound_words(at_least: Decimal | None, below: Decimal | None) -> Bilingual:
+    """The one bound of a condition on a share."""
+    if at_least is not None:
+        return _words(f"不低于 {number_text(at_least)}%", f"at least {number_text(at_least)} %")
+    text = number_text(below or Decimal(0))
+    return _words(f"低于 {text}%", f"below {text} %")
+
+
+def as_of_words(day: date) -> Bilingual:
+    """As of which day a past state is told."""
+    return _words(f"截至 {day} 当时所知", f"as it was known on {day}")
+
+
+def until_words(day: date | None) -> Bilingual:
+    """When a list item stops counting at the latest."""
+    if day is None:
+        return _words("未登记公示截止日期，请认定单位补登", "no end of its term is on record: ask the issuer to add it")
+    return _words(f"最迟计至 {day}", f"counts until {day} at the latest")
+
+
+def known_text(known: Mapping[str, Any], language: str) -> str:
+    """As of which day a past state is told, and in which release it was read."""
+    return f"{in_language(known['says'], language)}  {known['release_id']}"
+
+
+def item_text(item: Mapping[str, Any], language: str) -> str:
+    """A list item in one line: list, what, document, issuer, and when it ends at the latest."""
+    parts = [item["list_says"], item["label"], item["issuer_says"]]
+    named = [in_language(part, language) for part in parts if part]
+    number = item["document_no"] or item["reference"]
+    return "  ".join([*named, number, in_language(item["until_says"], language)])
+
+
+def then_text(then: Mapping[str, Any], language: str) -> str:
+    """The grade without an item, as the policy gives it."""
+    says = in_language({"zh": "消除后重新计算", "en": "computed again without it"}, language)
+    hold = in_language(then["hold_says"], language) if then["hold_says"] else ""
+    return f"{says} → {number_text(then['score'])}  {then['grade']}  {hold}".rstrip()
+
+
+def objection_text(objection: Mapping[str, Any], language: str) -> str:
+    """How soon an objection is answered, and by whom."""
+    contact = objection["contact"]
+    zh = f"异议：{objection['answered_within_days']} 日内答复，{contact['zh']} {contact['phone']}"
+    en = f"objections are answered within {objection['answered_within_days']} days: {contact['en']} {contact['phone']}"
+    return in_language({"zh": zh, "en": en}, language)
+
+
+def place_title(found: Mapping[str, Any], language: str) -> str:
+    """Which place in which month is explained."""
+    where = dict.fromkeys(filter(None, (found["town_name"], found["name"])))
+    title = in_language({"zh": TITLE.zh, "en": TITLE.en}, language)
+    return f"{title} · {in_language(found['subject_says'], language)} {found['number']} · {found['period']} · {' '.join(where)}"
+
+
+def counts_text(share: Mapping[str, Any], language: str) -> str:
+    """The two counts behind a share."""
+    over, under = share["numerator"], share["denominator"]
+    return " / ".join(f"{in_language(one['says'], language)} {number_text(one['value'])}" for one in (over, under))
+
+
+def villages_text(villages: Iterable[Mapping[str, Any]]) -> str:
+    """The villages of a town with their grades."""
+    return "  ".join(f"{one['village_name'] or one['village_code']} {one['grade'] or '—'}" for one in villages)
+
+
+def quartiles_text(peers: Mapping[str, Any], label: Mapping[str, str], one: Mapping[str, Any], language: str) -> str:
+    """Where one stands among its peers, with the bounds of the quarters."""
+    bounds = " / ".join(number_text(one[bound]) for bound in ("low", "median", "high"))
+    group = f"{in_language(peers['group_says'], language)} {peers['size']}"
+    own = f"{in_language(label, language)} {number_text(one['own'])}"
+    return f"{group}  {own}{colon(language)}{in_language(one['says'], language)}  ({bounds})"
 
 
 def in_language(text: Mapping[str, str] | None, language: str) -> str:

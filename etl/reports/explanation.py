@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from etl import months
@@ -19,8 +19,10 @@ from etl.ledger.records import Grading
 from etl.months import MonthInputs
 from etl.period import Period
 from etl.reports.advice import HOUSEHOLD, Advice, advise, scorecard_of
+from etl.reports.endings import ITEMS, NEGATIVE, Endings, endings_of
 from etl.reports.explain_guide import Guidance, Guide, load_guide
 from etl.reports.peers import Group, Quartiles, peer_group, quartiles
+from etl.reports.told import Told, told_now
 from etl.vocabulary import ConfigurationError, DataError
 from etl.workspace import Workspace
 
@@ -98,9 +100,7 @@ class Explanation:
     `number` is the one the subject itself uses, `key` the keyed token of it.
     """
 
-    ws: Workspace
-    inputs: MonthInputs
-    graded: Grading
+    told: Told
     guide: Guide
     subject: str
     number: str
@@ -111,7 +111,21 @@ class Explanation:
     cases: Sequence[Mapping[str, Any]]
     group: Group | None
     quartiles: Mapping[str, Quartiles]
-    advice: Advice | None
+    advice: Advice | None = None
+    endings: Endings | None = None
+
+    @property
+    def ws(self) -> Workspace:
+        """The county, with the configuration the month was graded under."""
+        return self.told.ws
+
+    @property
+    def inputs(self) -> MonthInputs:
+        return self.told.inputs
+
+    @property
+    def graded(self) -> Grading:
+        return self.told.graded
 
     @property
     def period(self) -> Period:
@@ -158,16 +172,26 @@ def read_explanation(
     Raises DataError for a month without grades, a number nobody of the month has, and grades of a policy that is no
     longer the one in force for the month; ConfigurationError for a subject without a scorecard.
     """
-    graded = ws.ledger.last_grading(period)
-    if graded is None:
-        raise DataError(f"{period}: not graded yet", f"grade it first: creditvillage run --period {period}")
-    inputs, guide = months.inputs_of(ws, period), load_guide(ws.settings.config)
+    guide = load_guide(ws.settings.config)
+    return explanation_of(told_now(ws, period), guide, number, subject=subject, with_advice=with_advice)
+
+
+def explanation_of(
+    told: Told, guide: Guide, number: str, *, subject: str = HOUSEHOLD, with_advice: bool = True
+) -> Explanation:
+    """The grade of one subject in a month as it is told; of a past state no advice is searched.
+
+    Raises what `read_explanation` raises.
+    """
+    ws, inputs, period = told.ws, told.inputs, told.period
     if subject not in inputs.policies.scorecards:
         known = ", ".join(sorted(inputs.policies.scorecards))
         raise ConfigurationError("--subject", subject, "no scorecard is in force for it", f"use one of {known}")
     key = key_of(ws, number.strip(), subject=subject)
     with ws.engine() as engine:
-        _register(engine, ws, subject, graded)
+        told.register(engine, f"core_{subject}_grades", f"core_{subject}_points")
+        if subject == HOUSEHOLD:
+            told.register(engine, *OF_HOUSEHOLDS)
         grade = _grade(engine, subject, key, period)
         version = scorecard_of(inputs.policies, grade["town_code"], subject)
         _require_policy(version, subject, grade, period)
@@ -175,19 +199,12 @@ def read_explanation(
         group = peer_group(engine, subject, key)
         is_household = subject == HOUSEHOLD
         return Explanation(
-            ws=ws, inputs=inputs, graded=graded, guide=guide, subject=subject, number=number.strip(), key=key,
-            grade=grade, lines=lines,
+            told=told, guide=guide, subject=subject, number=number.strip(), key=key, grade=grade, lines=lines,
             banks=[bank for (bank,) in engine.fetch(_BANKS, {"key": key})] if is_household else [],
             cases=engine.arrow(_CASES, {"key": key}).to_pylist() if is_household else [],
             group=group, quartiles=_quartiles(engine, group, key, [line.indicator.block for line in lines]),
-            advice=_advice(ws, guide, key, period) if is_household and with_advice else None,
+            **(_searched(told, guide, key, version) if is_household and with_advice else {}),
         )  # fmt: skip
-
-
-def _register(engine: DuckEngine, ws: Workspace, subject: str, graded: Grading) -> None:
-    own = OF_HOUSEHOLDS if subject == HOUSEHOLD else ()
-    for table in (f"core_{subject}_grades", f"core_{subject}_points", *own):
-        months.register_staged(engine, ws, table, table, [graded])
 
 
 def _grade(engine: DuckEngine, subject: str, key: str, period: str) -> dict[str, Any]:
@@ -230,15 +247,27 @@ def _quartiles(engine: DuckEngine, group: Group | None, key: str, blocks: Sequen
     return {name: quartiles(engine, group, key, of) for name, of in wanted.items()}
 
 
-def _advice(ws: Workspace, guide: Guide, key: str, period: str) -> Advice:
-    """Advice under the policy in force; "unavailable" where the month's inputs are no longer those it was graded from."""
+def _is_item_advisable(version: ScorecardVersion) -> bool:
+    """Whether the policy calls the indicator advisable that counts the items of the lists."""
+    return any(one.advisable for one in version.indicators if one.events and one.events.relation == ITEMS)
+
+
+def _searched(told: Told, guide: Guide, key: str, version: ScorecardVersion) -> dict[str, Any]:
+    """Advice, and how list items end, under the policy in force; "unavailable" where the month's inputs are no longer those
+    it was graded from, "past" for what was known on a past day."""
+    if told.known:
+        return {"advice": Advice("past")}
+    ws = told.ws
     try:
-        with frozen_month(ws, period, households=[key]) as month:
+        with frozen_month(ws, told.period, households=[key]) as month:
             month.grade()
-            return advise(
-                month.engine, month.inputs.policies, ws.models, guide, key,
-                lambda statement: months.run_statement(month.engine, month.inputs, statement),
+            run = partial(months.run_statement, month.engine, month.inputs)
+            lists = [NEGATIVE] if _is_item_advisable(version) else []
+            endings = endings_of(month.engine, months.plan(month.inputs), key, run, lists=lists)
+            advice = advise(
+                month.engine, month.inputs.policies, ws.models, guide, key, run,
                 notice_days=ws.registry.county.notice_days,
             )  # fmt: skip
+            return {"advice": advice, "endings": endings}
     except DataError as error:
-        return Advice("unavailable", problem=str(error))
+        return {"advice": Advice("unavailable", problem=str(error))}

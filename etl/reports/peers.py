@@ -25,6 +25,21 @@ _MEASURED = """
         (SELECT points FROM measured WHERE {key} = $key)
     FROM ranked"""
 
+_OF_SHARE = """
+    WITH shares AS (
+        SELECT {place}_code AS code,
+            CAST({numerator} * 100 AS BIGINT) * 10000 // CAST({denominator} * 100 AS BIGINT) AS hundredths
+        FROM core_{place}_grades WHERE {place}_grade IS NOT NULL AND {denominator} > 0 {within}
+    ),
+    ranked AS (
+        SELECT hundredths, row_number() OVER (ORDER BY hundredths) AS rank, count(*) OVER () AS peers FROM shares
+    )
+    SELECT max(hundredths) FILTER (WHERE rank = (peers + 3) // 4),
+        max(hundredths) FILTER (WHERE rank = (2 * peers + 3) // 4),
+        max(hundredths) FILTER (WHERE rank = (3 * peers + 3) // 4),
+        (SELECT hundredths FROM shares WHERE code = $own), coalesce(max(peers), 0)
+    FROM ranked"""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -83,3 +98,23 @@ def quartiles(engine: DuckEngine, group: Group, subject_key: str, blocks: Sequen
     params = {"blocks": list(blocks), "key": subject_key, "code": group.code}
     [row] = engine.fetch(_MEASURED.format(**names, within=group.condition), params)
     return Quartiles(*row)
+
+
+def place_group(engine: DuckEngine, place: str, town_code: str | None) -> Group | None:
+    """The rated places one is compared with: a village with those of its town, else of the county; None below twenty."""
+    within = {"town": "AND town_code = $code"} if place == "village" and town_code else {}
+    for name, condition in {**within, "county": ""}.items():
+        query = f"SELECT count(*) FROM core_{place}_grades WHERE {place}_grade IS NOT NULL {condition}"
+        [(size,)] = engine.fetch(query, {"code": town_code})
+        if size >= MINIMUM_GROUP:
+            return Group(place, name, size, condition, town_code)
+    return None
+
+
+def share_quartiles(
+    engine: DuckEngine, group: Group, place_code: str, numerator: str, denominator: str
+) -> Quartiles | None:
+    """Quartiles of a share in percent, cut after two decimals; None without an own one, or of fewer than twenty places."""
+    query = _OF_SHARE.format(place=group.subject, numerator=numerator, denominator=denominator, within=group.condition)
+    [(*found, size)] = engine.fetch(query, {"own": place_code, "code": group.code})
+    return Quartiles(*(Decimal(one) / 100 for one in found)) if None not in found and size >= MINIMUM_GROUP else None

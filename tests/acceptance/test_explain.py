@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,9 @@ from etl.cli.app import run
 from etl.cli.tables import as_json_text
 from etl.reports import explain_words as words
 from etl.reports.advice import Advice
-from etl.reports.explain import AUDIENCES, document, explain
+from etl.reports.explain import document, explain
 from etl.reports.explain_page import as_page
+from etl.reports.explain_parts import AUDIENCES
 from etl.reports.explanation import Explanation, read_explanation
 from etl.settings import PROJECT_ROOT
 from etl.tokens import token
@@ -221,6 +223,56 @@ def test_a_veto_is_named_with_its_cap(borrower: Explanation) -> None:
     guide = vetoed.guide.model_copy(update={"audiences": {}})
     blind = document(replace(vetoed, guide=guide), "village")
     assert (blind["vetoes"], blind["indicators"], blind["blocks"], blind["sources"]) == ([], [], [], [])
+
+
+def delivered_documents(county: County, ws: Workspace) -> dict[str, str]:
+    """Item -> number of its document, as the lists were delivered."""
+    found: dict[str, str] = {}
+    for period in PERIODS:
+        drop = county.worlds / period / "drop" / "village_life" / f"credit_events_{period.replace('-', '')}.csv"
+        with drop.open(encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["文书编号"]]
+        found |= {token(ws.token_key, "event", row["事项编号"]): row["文书编号"] for row in rows}
+    return found
+
+
+@pytest.fixture(scope="module")
+def vetoed(county: County, ws: Workspace, numbers: Mapping[str, str]) -> Explanation:
+    """A household that nothing but an item of the veto list keeps at D."""
+    [(key, *_)] = county.rows(
+        "SELECT household_key FROM core.core_household_grades WHERE period = :period AND veto_ids = 'listed_veto' "
+        "AND score >= 60 AND input_state = 'complete' AND computed_grade = 'D' ORDER BY 1 LIMIT 1",
+        period=PERIOD,
+    )
+    return read_explanation(ws, numbers[key], PERIOD)
+
+
+def test_an_item_of_the_lists_says_what_ends_it_and_the_grade_without_it(
+    county: County, ws: Workspace, vetoed: Explanation
+) -> None:
+    """The veto takes no points: without it the score is what it was, and the policy's cut-offs say the grade."""
+    found = document(vetoed, "subject")
+    vetoes = [item for item in found["endings"]["items"] if item["list_says"]["en"] == "veto list"]
+    score = vetoed.grade["score"]
+    cut = next(cut["grade"] for cut in found["grade"]["cut_offs"] if score >= (cut["at_least"] or 0))
+    assert len(vetoes) == 1 and vetoes[0]["then"] == {"score": score, "grade": cut, "hold_says": None}
+    assert vetoes[0]["ways"][-1]["en"].startswith("if the document it stands on is revoked")
+    documents = delivered_documents(county, ws)
+    told = vetoed.endings.each if vetoed.endings else []
+    assert [item["document_no"] for item in found["endings"]["items"]] == [
+        documents[one.item.event_key] for one in told
+    ]
+    page = as_page(found, "zh")
+    assert vetoes[0]["document_no"] in page and "清单事项如何消除" in page
+
+
+def test_the_number_of_a_document_is_told_to_the_household_alone(
+    county: County, ws: Workspace, vetoed: Explanation
+) -> None:
+    number = document(vetoed, "subject")["endings"]["items"][0]["document_no"]
+    assert number in delivered_documents(county, ws).values()
+    assert [audience for audience in AUDIENCES if number in as_json_text(document(vetoed, audience))] == ["subject"]
+    assert document(vetoed, "village")["endings"] is None
 
 
 def texts(value: Any) -> Iterator[Mapping[str, str]]:
