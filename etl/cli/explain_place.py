@@ -52,35 +52,29 @@ def _summary(found: Document, language: str) -> Panel:
     return Panel(Text("\n").join(lines), title=escape(words.place_title(found, language)), title_align="left")
 
 
+def _table(language: str, *headings: tuple[str, str]) -> Table:
+    table = Table(header_style="bold cyan")
+    for zh, en in headings:
+        table.add_column(_say({"zh": zh, "en": en}, language), overflow="fold")
+    return table
+
+
 def _shares(found: Document, language: str) -> Table:
-    headings = (
-        {"zh": "占比", "en": "share"},
-        {"zh": "数值", "en": "value"},
-        {"zh": "依据", "en": "counts"},
-        {"zh": "条款", "en": "clause"},
-    )
-    table = Table(*(_say(heading, language) for heading in headings), header_style="bold cyan")
+    table = _table(language, ("占比", "share"), ("数值", "value"), ("依据", "counts"), ("条款", "clause"))
     for share in found["shares"]:
-        counts = words.counts_text(share, language)
-        table.add_row(
-            _say(share["label"], language),
-            _say(share["pct_says"], language),
-            counts,
-            Text(share["clause"], style="dim"),
-        )
+        label, pct = _say(share["label"], language), _say(share["pct_says"], language)
+        table.add_row(label, pct, words.counts_text(share, language), Text(share["clause"], style="dim"))
     return table
 
 
 def _grades(found: Document, language: str) -> Table:
-    headings = ({"zh": "等级", "en": "grade"}, {"zh": "条件", "en": "condition"}, {"zh": "差距", "en": "short by"})
-    table = Table(*(_say(heading, language) for heading in headings), header_style="bold cyan")
+    table = _table(language, ("等级", "grade"), ("条件", "condition"), ("差距", "short by"))
     for grade in found["grades"]:
         for one in grade["conditions"]:
             mark = "✓" if one["is_met"] else "✗✗" if one["share"] == grade["first_failed"] else "✗"
             says = f"{mark} {_say(one['label'], language)} {_say(one['says'], language)}"
-            table.add_row(
-                grade["grade"], Text(says, style="green" if one["is_met"] else "red"), _say(one["short_says"], language)
-            )
+            condition = Text(says, style="green" if one["is_met"] else "red")
+            table.add_row(grade["grade"], condition, _say(one["short_says"], language))
         table.add_section()
     return table
 

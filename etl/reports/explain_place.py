@@ -161,7 +161,8 @@ def _step_words(found: PlaceExplanation, share: str, count: int) -> Bilingual:
 
 def _advice(found: PlaceExplanation) -> Document:
     advice = found.advice
-    says, target, steps = words.PLACE_OUTCOMES[advice.outcome], advice.target or "", advice.steps or {}
+    says, steps = words.PLACE_OUTCOMES[advice.outcome], advice.steps or {}
+    target = advice.grade_after if advice.outcome == "found" else advice.target or ""
     return {
         "outcome": advice.outcome,
         "says": {"zh": says.zh.format(target=target), "en": says.en.format(target=target)},

@@ -193,7 +193,7 @@ def too_small(minimum: int) -> Bilingual:
 def pct_words(pct: Decimal | None, *, is_met: bool) -> Bilingual:
     """A share; of nothing, what the policy makes of it."""
     if pct is not None:
-        return _words(f"{pct}%", f"{pct} %")
+        return _words(f"{pct} %", f"{pct} %")
     return (
         _words("无（视为达标）", "none (counts as met)")
         if is_met

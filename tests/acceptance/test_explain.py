@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from etl.cli.app import run
 from etl.cli.tables import as_json_text
+from etl.ledger.cases import ANSWER_WITHIN, MARK_WITHIN
 from etl.reports import explain_words as words
 from etl.reports.advice import Advice
 from etl.reports.explain import document, explain
+from etl.reports.explain_guide import Guide
 from etl.reports.explain_page import as_page
 from etl.reports.explain_parts import AUDIENCES
 from etl.reports.explanation import Explanation, read_explanation
@@ -213,6 +216,18 @@ def test_an_open_case_shows_its_clock(borrower: Explanation) -> None:
     )  # fmt: skip
     assert "2024-04-25" in as_page(document(asked, "subject"), "zh")
     assert document(asked, "village")["cases"] == []
+
+
+def test_the_terms_of_an_objection_are_those_of_its_clock(borrower: Explanation) -> None:
+    """One fact in one place: a case opened today falls due when the explanation says."""
+    objection = document(borrower, "subject")["rights"]["objection"]
+    assert (objection["marked_within_days"], objection["answered_within_days"]) == (
+        MARK_WITHIN.days,
+        ANSWER_WITHIN.days,
+    )
+    named = {"objection": {"answered_within_days": 15, "routes": [], "routes_of_places": []}}
+    with pytest.raises(ValidationError, match="answered_within_days"):
+        Guide.model_validate({**borrower.guide.model_dump(), **named})
 
 
 def test_a_veto_is_named_with_its_cap(borrower: Explanation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from etl import months, pipeline
 from etl.cli.app import run
+from etl.deletion import forget
 from etl.reports.explain import explain
 from etl.tokens import token
 from etl.vocabulary import DataError
@@ -58,13 +59,18 @@ def ws(county: County) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def riser(county: County, ws: Workspace) -> tuple[str, str]:
-    """Key and number of a household between 71 and 80 points: AA at first, AAA in the second release."""
+def numbers(county: County, ws: Workspace) -> Mapping[str, str]:
+    """Household key -> household number, as only the register knows it."""
     register = sa.create_engine(county.server.url("government"))
     with register.connect() as connection:
         found = connection.execute(sa.text("SELECT household_no FROM register.household")).scalars().all()
     register.dispose()
-    numbers = {token(ws.token_key, "household", number): number for number in found}
+    return {token(ws.token_key, "household", number): number for number in found}
+
+
+@pytest.fixture(scope="module")
+def riser(county: County, numbers: Mapping[str, str]) -> tuple[str, str]:
+    """Key and number of a household between 71 and 80 points: AA at first, AAA in the second release."""
     query = "SELECT household_key FROM {} WHERE score >= 71 AND score < 80 AND computed_grade = 'AA' AND hold_reason IS NULL ORDER BY 1"
     key = str(released(county, FIRST, "core_household_grades", query)[0][0])
     return key, numbers[key]
@@ -165,3 +171,20 @@ def test_files_that_are_gone_are_missed_by_name(county: County, ws: Workspace, r
 
 def test_nothing_of_the_past_is_left_in_the_restricted_zone(ws: Workspace) -> None:
     assert list(ws.spill.glob("explain-*")) == []
+
+
+def test_a_document_whose_delivery_was_deleted_by_law_has_no_number_any_more(
+    county: County, ws: Workspace, numbers: Mapping[str, str]
+) -> None:
+    """The item stays, with what ends it; the last test, for it deletes."""
+    query = (
+        "SELECT household_key FROM core.core_household_points WHERE period = :period AND indicator = 'list_items' "
+        "AND points < 4 ORDER BY 1 LIMIT 1"
+    )
+    [(key,)] = county.rows(query, period=FEB)
+    before = explain(ws, numbers[key], FEB, "subject")["endings"]["items"]
+    [lists] = [one for one in county.ledger.deliveries(FEB) if one.dataset == "credit_events"]
+    forget(ws, lists.delivery_id, "PIPL 47: retention ended", now=TAKEN_BACK)
+    after = explain(ws, numbers[key], FEB, "subject")["endings"]["items"]
+    assert before and all(item["document_no"].startswith("文") for item in before)
+    assert after == [{**item, "document_no": None} for item in before]
