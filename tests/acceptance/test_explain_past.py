@@ -18,12 +18,11 @@ from etl.reports.explain import explain
 from etl.tokens import token
 from etl.vocabulary import DataError
 from etl.workspace import Workspace
-from tests.acceptance.county import NOW, County, county_at, three_towns
+from tests.acceptance.county import NOW, County, SmallCounty
 from tests.acceptance.test_replay import NO_GATES, edit
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.postgres, pytest.mark.slow]
 
-HOUSEHOLDS = 300
 FEB = "2024-02"
 FIRST, SECOND = "2024-02-001", "2024-02-002"
 THEN = date(2024, 4, 5)  # the day of the first release
@@ -32,12 +31,10 @@ TAKEN_BACK = NOW + timedelta(days=20)
 
 
 @pytest.fixture(scope="module")
-def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
+def county(small: SmallCounty) -> Iterator[County]:
     """A month released; ten days later again, with AAA from 71 points and villages from half the register; ten days later
     that was taken back."""
-    folder = tmp_path_factory.mktemp("past")
-    with county_at(folder / "home", HOUSEHOLDS, config=three_towns(folder / "config")) as lived:
-        lived.live(FEB)
+    with small.after("february") as lived:
         config = lived.settings.config[0]
         edit(config / "policy" / "household.yml", "{grade: AAA, at_least: 80}", "{grade: AAA, at_least: 71}")
         edit(
