@@ -7,16 +7,18 @@ counts in the month.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.contract.predicates import accepted_columns
-from etl.deliveries import path_of, reading, subject_of
+from etl.deliveries import Subject, path_of, reading, subject_of
 from etl.ledger.records import Delivery
 from etl.period import Period
 from etl.reports.endings import EVENTS
+from etl.vocabulary import DataError
 from etl.workspace import Workspace
 
 _PIECE_ROWS: Final = 50_000
@@ -26,7 +28,7 @@ _NUMBER: Final = "document_no"
 def document_numbers(ws: Workspace, event_keys: Collection[str], period: Period) -> dict[str, str]:
     """{item: document number} as known in a month; an item whose delivery was deleted by law is left out.
 
-    Raises DataError for landed bytes that are gone or damaged.
+    Raises DataError for landed bytes that are gone, though nobody deleted them, or that no layout reads any more.
     """
     found: dict[str, str] = {}
     dataset = ws.contracts[EVENTS].dataset
@@ -42,12 +44,22 @@ def _numbers(ws: Workspace, delivery: Delivery, event_keys: Collection[str]) -> 
     rows = _rows(ws, delivery, event_keys)
     if not rows:
         return
-    with reading(ws, subject_of(ws, delivery)) as read:
+    with reading(ws, _readable(ws, delivery)) as read:
         for piece in read.pieces(_PIECE_ROWS):
             if _NUMBER in piece.column_names:
                 for member, row, number in _cells(piece, [row for _, row in rows]):
                     if (member, row) in rows and number.strip():
                         yield rows[member, row], number.strip()
+
+
+def _readable(ws: Workspace, delivery: Delivery) -> Subject:
+    if not Path(str(delivery.landed_path)).is_file():
+        raise DataError(f"{delivery.delivery_id}: its landed bytes are gone", "restore them from the backup")
+    try:
+        return subject_of(ws, delivery)
+    except LookupError:
+        mend = f"restore the layout of {delivery.period} in config/sources/{delivery.supplier}.yml"
+        raise DataError(f"{delivery.delivery_id}: no layout reads it any more", mend) from None
 
 
 def _rows(ws: Workspace, delivery: Delivery, event_keys: Collection[str]) -> dict[tuple[str, int], str]:

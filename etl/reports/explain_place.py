@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from decimal import ROUND_DOWN, Decimal
+from typing import Final
 
 from etl.grading.shares import features_of
 from etl.ledger.transitions import code_version
@@ -19,9 +20,9 @@ from etl.reports.explain_guide import Sight
 from etl.reports.explain_parts import RESTRICTED, Document, both, known_part, maybe, objection_part, quartiles_part
 from etl.reports.places import Counts, Criterion, PlaceExplanation
 
-PLACE_SCHEMA = "place_explanation/1"
-SEES_ALL = ("county", "auditor")
-_HUNDREDTH = Decimal("0.01")
+PLACE_SCHEMA: Final = "place_explanation/1"
+SEES_ALL: Final = ("county", "auditor")
+_HUNDREDTH: Final = Decimal("0.01")
 
 
 def document(found: PlaceExplanation, audience: str) -> Document:

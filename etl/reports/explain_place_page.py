@@ -77,7 +77,7 @@ def _condition(one: Document, grade: Document, language: str) -> str:
     says = f"{mark} {_say(one['label'], language)} {_say(one['says'], language)}"
     first = one["share"] == grade["first_failed"]
     short = f" <span class='soft'>{_say(one['short_says'], language)}</span>" if one["short_says"] else ""
-    return f"<span{' class=not' if first else ''}>{says}</span>{short}"
+    return (f'<span class="not">{says}</span>' if first else says) + short
 
 
 def _advice(found: Document, language: str) -> Iterator[Markup]:

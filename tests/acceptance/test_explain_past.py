@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -181,6 +182,11 @@ def test_a_document_whose_delivery_was_deleted_by_law_has_no_number_any_more(
     [(key,)] = county.rows(query, period=FEB)
     before = explain(ws, numbers[key], FEB, "subject")["endings"]["items"]
     [lists] = [one for one in county.ledger.deliveries(FEB) if one.dataset == "credit_events"]
+    landed = Path(str(lists.landed_path))
+    away = landed.rename(landed.with_name("away"))
+    with pytest.raises(DataError, match=f"{lists.delivery_id}: its landed bytes are gone"):
+        explain(ws, numbers[key], FEB, "subject")
+    away.rename(landed)
     forget(ws, lists.delivery_id, "PIPL 47: retention ended", now=TAKEN_BACK)
     after = explain(ws, numbers[key], FEB, "subject")["endings"]["items"]
     assert before and all(item["document_no"].startswith("文") for item in before)

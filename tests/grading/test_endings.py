@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from functools import partial
 from typing import Any
 
 import pytest
 
-from etl.grading import grading_plan, load_policies
+from etl.grading import Statement, grading_plan, load_policies
 from etl.reports.endings import Endings, endings_of
-from tests.grading import test_cases
+from tests.grading import naive, test_cases
+from tests.grading.county import graded_month, random_county
+from tests.grading.test_second_opinion import second_month
 from tests.sql.month import MODELS, ROOT, Month
 
 PERIOD = "2024-03"
@@ -43,9 +46,7 @@ def month() -> Iterator[Month]:
 
 def endings(month: Month, case: str, *, lists: tuple[str, ...] = ("negative",)) -> Endings:
     statements = grading_plan(load_policies([ROOT / "config"], month.period), MODELS)
-    return endings_of(
-        month.engine, statements, KEYS[case], lambda one: month.engine.run_model(one.name, one.sql, month.params), lists=lists
-    )  # fmt: skip
+    return endings_of(month.engine, statements, KEYS[case], partial(_run, month), lists=lists)
 
 
 def told(found: Endings) -> list[tuple[str, date | None, int, str | None]]:
@@ -90,3 +91,40 @@ def test_afterwards_the_month_is_as_it_was(month: Month) -> None:
     endings(month, "a veto and a penalty")
     assert month.engine.fetch(query) == before
     assert month.engine.fetch("SELECT count(*) FROM core_credit_events WHERE is_in_force")[0][0] == 11
+
+
+@pytest.fixture(scope="module")
+def random_month() -> Iterator[Month]:
+    """The second of two months in which everything happens, items of every list among it."""
+    county = random_county(11, 300)
+    found = graded_month(PERIOD, second_month(county, 12), before=graded_month("2024-02", county))
+    yield found
+    found.close()
+
+
+def test_the_naive_policy_grades_the_same_without_the_item(random_month: Month) -> None:
+    """The item's row is taken out of the core table, and everybody else's way of counting is asked."""
+    tables = naive.read_tables(random_month)
+    statements = grading_plan(load_policies([ROOT / "config"], random_month.period), MODELS)
+    keys = [key for (key,) in random_month.engine.fetch(
+        "SELECT DISTINCT i.household_key FROM feature_list_items AS i INNER JOIN core_household_grades AS g "
+        "ON g.household_key = i.household_key AND g.score IS NOT NULL WHERE i.list_kind <> 'positive' ORDER BY 1 LIMIT 12"
+    )]  # fmt: skip
+    told = []
+    for key in keys:
+        found = endings_of(random_month.engine, statements, key, partial(_run, random_month))
+        told += [(key, one) for one in found.each]
+    assert len(told) >= 8 and {one.item.list_kind for _, one in told} == {"negative", "veto"}
+    assert any(one.graded.computed_grade != "D" for _, one in told if one.item.list_kind == "veto")
+    for key, one in told:
+        without = [row for row in tables.of("core_credit_events") if row["event_key"] != one.item.event_key]
+        changed = naive.Tables(tables.policy, tables.end, {**tables.rows, "core_credit_events": without})
+        row = next(row for row in changed.of("core_households") if row["household_key"] == key)
+        by_hand = naive._grade_one(naive._Facts(changed), row)
+        assert (one.graded.score, one.graded.computed_grade, one.graded.effective_grade) == (
+            by_hand["score"], by_hand["computed"], by_hand["effective"],
+        ), (key, one)  # fmt: skip
+
+
+def _run(month: Month, statement: Statement) -> None:
+    month.engine.run_model(statement.name, statement.sql, month.params)
