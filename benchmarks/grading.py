@@ -23,10 +23,10 @@ from etl.settings import Settings
 from etl.workspace import Workspace
 
 MEMORY = "2000MB"
-_FAMILY = 2
+FAMILY = 2
 _NOTES_PER_HOUSEHOLD = 1
-_HOUSEHOLDS_PER_CASE = 40
-_BANKS = ("baiyun_rcb", "qinghe_rcb", "xinhe_vb")
+HOUSEHOLDS_PER_CASE = 40
+BANKS = ("baiyun_rcb", "qinghe_rcb", "xinhe_vb")
 _PURPOSES = ("grading", "bank_data", "income", "property")
 
 
@@ -34,8 +34,8 @@ def write_core(folder: Path, households: int) -> None:
     """Write the core tables of one month as `folder/core/<table>/*.parquet`; the same bytes every time."""
     ws = Workspace(Settings.from_environment())
     with DuckEngine(memory_limit=MEMORY, temp_dir=_made(folder / "spill")) as engine:
-        engine.run_model("villages", _villages(ws.registry.places))
-        for table, (columns, source) in _tables(households).items():
+        engine.run_model("villages", villages_select(ws.registry.places))
+        for table, (columns, source) in core_tables(households).items():
             contract = ws.contracts[table]
             order = ", ".join(contract.key)
             query = f"SELECT {_typed(contract, columns)} FROM ({source}) AS made ORDER BY {order}"
@@ -95,13 +95,13 @@ def _typed(contract: Contract, columns: Mapping[str, str]) -> str:
     )
 
 
-def _villages(places: Sequence[Place]) -> str:
+def villages_select(places: Sequence[Place]) -> str:
     valid = [place for place in places if place.place_level == "village"]
     rows = ", ".join(f"({number}, '{each.place_code}', '{each.parent_code}')" for number, each in enumerate(valid))
     return f"SELECT * FROM (VALUES {rows}) AS listed (village_no, village_code, town_code)"
 
 
-def _tables(households: int) -> dict[str, tuple[dict[str, str], str]]:
+def core_tables(households: int) -> dict[str, tuple[dict[str, str], str]]:
     """Table -> expressions of its columns, and the rows they are over; `n` counts them."""
     fixed = {"period": f"'{PERIOD}'", "input_state": "'complete'"}
     return {
@@ -112,11 +112,11 @@ def _tables(households: int) -> dict[str, tuple[dict[str, str], str]]:
             "UNION ALL SELECT DISTINCT town_code, 'town', 'county' FROM villages",
         ),
         "core_households": (fixed | _household(), f"{_counted(households)} AS drawn JOIN villages USING (village_no)"),
-        "core_members": (fixed | _member(), _counted(households * _FAMILY)),
+        "core_members": (fixed | _member(), _counted(households * FAMILY)),
         "core_consents": (fixed | _consent(), _counted(households * len(_PURPOSES))),
         "core_loans": (fixed | _loan(households), _counted(households * _NOTES_PER_HOUSEHOLD)),
-        "core_mediation_cases": (fixed | _case(), _counted(households // _HOUSEHOLDS_PER_CASE)),
-        "core_mediation_parties": (fixed | _party(), _counted(households // _HOUSEHOLDS_PER_CASE * 2)),
+        "core_mediation_cases": (fixed | _case(), _counted(households // HOUSEHOLDS_PER_CASE)),
+        "core_mediation_parties": (fixed | _party(), _counted(households // HOUSEHOLDS_PER_CASE * 2)),
     }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def _key(kind: str, number: str) -> str:
 
 def _household() -> dict[str, str]:
     return {
-        "household_key": _key("h", "n"), "head_person_key": _key("p", f"n * {_FAMILY}"), "town_code": "town_code",
+        "household_key": _key("h", "n"), "head_person_key": _key("p", f"n * {FAMILY}"), "town_code": "town_code",
         "village_code": "village_code", "registered_on": "DATE '2020-01-01'", "residence_status": "'resident'",
         "annual_income_yuan": "20000 + a * 0.17", "total_assets_yuan": "50000 + b * 0.9", "total_debt_yuan": "c * 0.05",
         "farmland_mu": "d % 130 * 0.1", "has_stable_income": "a % 10 < 7", "civility_score": "55 + b % 4500 * 0.01",
@@ -143,8 +143,8 @@ def _household() -> dict[str, str]:
 
 def _member() -> dict[str, str]:
     return {
-        "person_key": _key("p", "n"), "member_key": _key("m", "n"), "household_key": _key("h", f"n // {_FAMILY}"),
-        "relation_code": f"CASE WHEN n % {_FAMILY} = 0 THEN 'head' ELSE 'spouse' END", "sex": "'male'",
+        "person_key": _key("p", "n"), "member_key": _key("m", "n"), "household_key": _key("h", f"n // {FAMILY}"),
+        "relation_code": f"CASE WHEN n % {FAMILY} = 0 THEN 'head' ELSE 'spouse' END", "sex": "'male'",
         "age_band": "CASE WHEN a % 4 = 0 THEN '60-' ELSE '16-59' END",
     }  # fmt: skip
 
@@ -153,7 +153,7 @@ def _consent() -> dict[str, str]:
     count = len(_PURPOSES)
     purposes = " ".join(f"WHEN {number} THEN '{purpose}'" for number, purpose in enumerate(_PURPOSES))
     return {
-        "consent_key": _key("c", "n"), "person_key": _key("p", f"n // {count} * {_FAMILY}"), "recipient": "'county'",
+        "consent_key": _key("c", "n"), "person_key": _key("p", f"n // {count} * {FAMILY}"), "recipient": "'county'",
         "purpose": f"CASE n % {count} {purposes} END", "decision": "'granted'", "granted_on": "DATE '2023-05-01'",
         "channel": "'paper'", "is_in_force": "a % 50 > 0",
     }  # fmt: skip
@@ -161,10 +161,10 @@ def _consent() -> dict[str, str]:
 
 def _loan(households: int) -> dict[str, str]:
     """A note belongs to a household drawn for it, so that some have none and some several."""
-    banks = " ".join(f"WHEN {number} THEN '{bank}'" for number, bank in enumerate(_BANKS))
+    banks = " ".join(f"WHEN {number} THEN '{bank}'" for number, bank in enumerate(BANKS))
     borrower = f"((a * 1000000 + b) % {households})"
     return {
-        "bank_code": f"CASE c % {len(_BANKS)} {banks} END", "loan_key": _key("l", "n"), "person_key": _key("p", f"{borrower} * {_FAMILY}"),
+        "bank_code": f"CASE c % {len(BANKS)} {banks} END", "loan_key": _key("l", "n"), "person_key": _key("p", f"{borrower} * {FAMILY}"),
         "household_key": _key("h", borrower), "as_of_on": "DATE '2024-02-29'", "branch_code": "'B1'", "product_code": "'F02'",
         "issued_on": "DATE '2024-02-01' - CAST(d % 1500 AS INTEGER)", "matures_on": "DATE '2025-12-31'", "currency": "'CNY'",
         "issued_amount_yuan": "100000", "balance_yuan": "1000 + d * 0.1", "annual_rate_pct": "5.5", "guarantee_code": "'D'",
@@ -185,6 +185,6 @@ def _case() -> dict[str, str]:
 
 def _party() -> dict[str, str]:
     return {
-        "case_key": _key("k", "n // 2"), "person_key": _key("p", f"n * {_HOUSEHOLDS_PER_CASE // 2} * {_FAMILY}"),
+        "case_key": _key("k", "n // 2"), "person_key": _key("p", f"n * {HOUSEHOLDS_PER_CASE // 2} * {FAMILY}"),
         "party_role": "CASE WHEN n % 2 = 0 THEN 'helper' ELSE 'respondent' END",
     }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, cast
 
@@ -15,6 +17,10 @@ from etl.months import MonthInputs
 from etl.workspace import Workspace
 
 
+NOW = datetime(2024, 3, 6, 1, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
 class NoCases(Caseload):
     """What a ledger without cases would say."""
 
@@ -42,6 +48,7 @@ class NothingMended(MendedMonth):
         return []
 
 
+@dataclass(frozen=True)
 class QuietMonth(MonthInputs):
     """A month without cases."""
 
@@ -67,3 +74,16 @@ def quiet_month(ws: Workspace, taken: Sequence[Delivery] = ()) -> QuietMonth:
         carried=frozenset((each.supplier, each.dataset) for each in expected) - there,
         earlier={},
     )
+
+
+def quiet_delivery(supplier: str, dataset: str, number: int) -> Delivery:
+    """What the ledger would hold of an accepted delivery whose rows were made without any file."""
+    return Delivery(
+        delivery_id=f"{supplier}-{dataset}-{PERIOD}-{number:04d}",
+        supplier=supplier, dataset=dataset, period=str(PERIOD), sequence=number, revision=1,
+        name=dataset, address="", parts=(), mtime_ns=0, size_bytes=0,
+        sha256=None, landed_path=None, wrapped_key=None, step="answered", outcome="accepted", in_force=True,
+        superseded_by=None, rows_read=None, rows_accepted=None, rows_rejected=None, counts_by_rule={}, not_checked=(),
+        ruleset=None, content=None, details={}, cutoff_at=None, claimed_at=NOW, stepped_at=NOW, finished_at=NOW,
+        attempts=1,
+    )  # fmt: skip

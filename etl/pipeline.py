@@ -470,14 +470,19 @@ def _grade_one(ws: Workspace, period: str, *, now: datetime) -> Grading:
 def _grade_all(ws: Workspace, inputs: MonthInputs, *, now: datetime) -> Staged:
     """Conform and grade a whole month."""
     with ws.engine() as engine, _timed(ws, str(inputs.period), "grade", now) as counts:
-        months.register_inputs(engine, inputs)
-        how = months.recipe(engine, inputs) if ws.registry.county.is_regraded_in_part else None
-        conform(engine, inputs)
-        grade(engine, inputs)
-        base = months.base_of_next(engine, inputs, how, {name: name for name in how.kept}) if how else None
-        staged = months.stage(engine, inputs, base, months.write_tables(engine, inputs), now=now)
+        staged = grade_whole(engine, inputs, is_base=ws.registry.county.is_regraded_in_part, now=now)
         counts.update(rows_out=staged.rows)
     return staged
+
+
+def grade_whole(engine: DuckEngine, inputs: MonthInputs, *, is_base: bool, now: datetime) -> Staged:
+    """Conform, grade and stage a whole month; `is_base` leaves what the next grading of it may rest on."""
+    months.register_inputs(engine, inputs)
+    how = months.recipe(engine, inputs) if is_base else None
+    conform(engine, inputs)
+    grade(engine, inputs)
+    base = months.base_of_next(engine, inputs, how, {name: name for name in how.kept}) if how else None
+    return months.stage(engine, inputs, base, months.write_tables(engine, inputs), now=now)
 
 
 def _grade_affected(ws: Workspace, inputs: MonthInputs, known: Graded, *, now: datetime) -> Staged | None:
