@@ -1,38 +1,68 @@
 """Computing a graded month again only where its inputs changed, with the result a whole computation would give.
 
 Rows that share a token lie one step apart. What changed in the inputs spreads `SPREAD` steps: those subjects, and the
-villages they live in, may come out differently. The month's own SQL runs over the rows around them and the result takes the
-place of theirs in the tables graded before. What looks at all rows at once (see `etl.engine.locality`) is computed over the
-spliced tables; where that comes out differently and subjects rest on it, `Everything` says that only a whole computation will
-do. The longest way from a cause to an effect has two steps (a borrower's consent, the note, the co-borrower's household).
+villages they live in, may come out differently. The month's own SQL runs over the rows `AROUND` steps further and the result
+takes the place of theirs in the tables graded before. What looks at a whole village or at all rows at once (see
+`etl.engine.locality`) is computed over the tables so spliced, if anything it reads changed; where that comes out differently
+and subjects rest on it, `Everything` says that only a whole computation will do. The longest way from a cause to an effect
+has two steps (a borrower's consent, the note, the co-borrower's household).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from etl.contract.model import Contract
-from etl.engine.duck import DuckEngine, identifier, literal
-from etl.engine.locality import VILLAGE_COLUMN, Reach, Seen, is_token, look, reading, tables_of
+from etl.engine.duck import MAIN, DuckEngine, identifier, literal
+from etl.engine.locality import VILLAGE_COLUMN, Reach, Seen, is_token, look
 from etl.engine.models import Model, order, wrap
 from etl.grading.plan import Statement
 
 REGISTER = "core_households"
 SPREAD = 3
-AROUND = 2
-_NEAR, _VILLAGES = "near_tokens", "near_villages"
+AROUND = 3
+FEW_SUBJECTS = 10_000
+ANY_DOMAIN = ""
+_WHOLE, _NEAR, _VILLAGES = "whole", "near_tokens", "near_villages"
+_OF_ROWS = re.compile(r"\b_(delivery|member|row)\b")
+Tokens = Mapping[str, Sequence[str]]
 
 
 class Everything(Exception):  # noqa: N818 - an answer, not an error
     """Only computing the whole month again will do; the message says why."""
 
 
+class Finder(Protocol):
+    """Finds rows by the tokens they hold. Both methods give a SELECT over columns named as the relation's, in any order."""
+
+    def rows(self, name: str, asked: Tokens) -> str | None:
+        """Rows of an input that hold one of these tokens (by column); None if there are none. More may come along."""
+
+    def owned(self, table: str, owner: str, tokens: Sequence[str]) -> str:
+        """Rows of a relation as graded before that these tokens own. More may come along."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Looks at all rows."""
+
+    engine: DuckEngine
+
+    def rows(self, name: str, asked: Tokens) -> str | None:
+        held = f"SELECT * FROM {identifier(whole_of(name))}"
+        return held if self.engine.fetch(f"{held} LIMIT 1") else None
+
+    def owned(self, table: str, owner: str, tokens: Sequence[str]) -> str:
+        return f"SELECT * FROM {identifier(base_of(table))}"
+
+
 @dataclass(frozen=True)
 class Step:
-    """One relation the month makes, with the contract if it is published. A `list` is written whole every time."""
+    """One relation the month makes, with the contract if it is published. A `list` is for the ledger."""
 
     name: str
     sql: str
@@ -42,12 +72,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a month is computed: its steps in order, the columns of its inputs, the domain of each token column."""
+    """How a month is computed: its steps in order, the columns of its inputs, the domain of each token column.
+
+    `known` is what was found of the steps before, if it is at hand.
+    """
 
     steps: Sequence[Step]
     inputs: Mapping[str, Sequence[str]]
     domains: Mapping[str, str]
     params: Mapping[str, Any]
+    known: Mapping[str, Seen] = field(default_factory=dict)
 
     def tokens(self, columns: Sequence[str]) -> dict[str, str]:
         """Those columns that hold tokens, with their domains."""
@@ -64,8 +98,10 @@ class Recipe:
         return {name: tokens for name, columns in self.inputs.items() if (tokens := self.tokens(columns))}
 
     @cached_property
-    def looks(self) -> dict[str, Seen]:
+    def looks(self) -> Mapping[str, Seen]:
         """How far every step looks."""
+        if self.known:
+            return self.known
         known = dict.fromkeys(self.subjects, Reach.SUBJECT)
         seen: dict[str, Seen] = {}
         for step in self.steps:
@@ -74,9 +110,15 @@ class Recipe:
             known[step.name] = Reach.CONSTANT if is_whole else seen[step.name].reach
         return seen
 
+    def columns(self, step: Step) -> Sequence[str]:
+        """What a step gives, as far as contract or SQL name it."""
+        return [column.name for column in step.contract.published] if step.contract else self.looks[step.name].columns
+
     def owner(self, step: Step) -> tuple[str, str]:
-        """The column that says whose a published row is, and its domain; raises Everything where none does."""
-        key = step.contract.key if step.contract else (VILLAGE_COLUMN,)
+        """The column that says whose a row is, and its domain; raises Everything where none does."""
+        if step.is_list:
+            return "token", ANY_DOMAIN
+        key = step.contract.key if step.contract else self.columns(step)
         if self.looks[step.name].reach is Reach.VILLAGE and VILLAGE_COLUMN in key:
             return VILLAGE_COLUMN, VILLAGE_COLUMN
         for name, domain in self.tokens(key).items():
@@ -85,14 +127,36 @@ class Recipe:
 
     @cached_property
     def kept(self) -> list[str]:
-        """Relations of villages that are not published, but counted by what looks at everything: kept beside the tables."""
-        counted = {name for step in self.steps if self.is_whole(step) for name in tables_of(step.sql)}
-        villages = [step for step in self.steps if self.looks[step.name].reach is Reach.VILLAGE]
-        return [step.name for step in villages if not step.contract and step.name in counted]
+        """Relations that are not published, but needed as a whole: kept beside the tables."""
+        looking = [step for step in self.steps if self.is_whole(step) or step.is_list]
+        read = {name for step in looking for name in self.looks[step.name].reads}
+        hidden = [step for step in self.steps if not step.contract and self._is_of_subjects(step)]
+        return [step.name for step in hidden if step.is_list or step.name in read or self.is_whole(step)]
+
+    def _is_of_subjects(self, step: Step) -> bool:
+        return self.looks[step.name].reach is not Reach.CONSTANT
 
     def is_whole(self, step: Step) -> bool:
-        """Whether a step is computed over all rows every time."""
-        return step.is_list or self.looks[step.name].reach is Reach.EVERYTHING
+        """Whether a step looks at more than one subject's rows: it is computed over all of them."""
+        return self.looks[step.name].reach in (Reach.VILLAGE, Reach.EVERYTHING)
+
+    def is_spliced(self, step: Step) -> bool:
+        """Whether the rows of some owners take the place of theirs in what is kept or published of a step."""
+        return self.looks[step.name].reach is Reach.SUBJECT and bool(step.contract or step.name in self.kept)
+
+    @cached_property
+    def by_village(self) -> set[str]:
+        """Steps that can be computed for some villages: they, and all of villages that rests on them, name the village."""
+        found: set[str] = set()
+        for step in reversed(self.steps):
+            of_village = [name for name in self.readers(step.name) if self.looks[name].reach is Reach.VILLAGE]
+            if self.looks[step.name].reach is Reach.VILLAGE and VILLAGE_COLUMN in self.columns(step):
+                found |= {step.name} if found.issuperset(of_village) else set()
+        return found
+
+    def readers(self, name: str) -> list[str]:
+        """Steps that read a relation."""
+        return [step.name for step in self.steps if name in self.looks[step.name].reads]
 
 
 def recipe_of(
@@ -123,13 +187,14 @@ def _wrapped(models: Mapping[str, Model], contracts: Mapping[str, Contract], lay
 
 @dataclass(frozen=True)
 class Spliced:
-    """A published table after recomputing: `owner` is the column and `changed` the relation of owners whose rows differ.
+    """A relation after recomputing: `owner` is the column and `changed` the relation of owners whose rows differ.
 
     Its rows are those of `base` of other owners, and those of `fresh` of these.
     """
 
     table: str
     owner: str
+    changes: int
 
     @property
     def base(self) -> str:
@@ -145,11 +210,11 @@ class Spliced:
 
     @property
     def whole(self) -> str:
-        return f"{self.table}__spliced"
+        return f"{self.table}__spliced" if self.changes else self.base
 
 
 def base_of(table: str) -> str:
-    """The name under which a published table as graded before is looked for."""
+    """The name under which a relation as graded before is looked for."""
     return f"{table}__base"
 
 
@@ -158,21 +223,33 @@ def whole_of(name: str) -> str:
     return f"{name}__whole"
 
 
-def recompute(engine: DuckEngine, recipe: Recipe, differing: Mapping[str, tuple[str, str]]) -> dict[str, Spliced]:
-    """Make every step's relation around what differs; gives the published tables that can be spliced.
+@dataclass(frozen=True)
+class Recomputed:
+    """A month recomputed: the relations that were spliced, and the names of all that are not as before."""
+
+    spliced: Mapping[str, Spliced]
+    changed: Collection[str]
+
+    def whole(self, name: str) -> str:
+        """The relation with all rows of what a step makes."""
+        return self.spliced[name].whole if name in self.spliced else name
+
+
+def recompute(
+    engine: DuckEngine, recipe: Recipe, differing: Mapping[str, tuple[str, str]], finder: Finder | None = None
+) -> Recomputed:
+    """Make every step's relation around what differs.
 
     The engine holds the inputs and, as `base_of` each, the tables graded before and what the recipe says is `kept`.
     `differing` names for every input that changed the relations with its rows before and now (rows that are in both may be
-    left out). Published tables that are not among the result are either constant or, if their step looks at everything, in
-    the engine as a whole. Raises Everything.
+    left out). Relations that were not spliced are in the engine as a whole. Raises Everything.
     """
-    month = _Month(engine, recipe, differing)
+    month = _Month(engine, recipe, differing, finder or Scan(engine))
     month.refuse_what_reaches_all()
     month.spread()
-    month.narrow()
     for step in recipe.steps:
         month.make(step)
-    return month.spliced
+    return Recomputed(month.spliced, month.changed)
 
 
 @dataclass
@@ -180,197 +257,239 @@ class _Month:
     engine: DuckEngine
     recipe: Recipe
     differing: Mapping[str, tuple[str, str]]
+    finder: Finder
 
     def __post_init__(self) -> None:
         self.spliced: dict[str, Spliced] = {}
+        self.changed = set(self.differing)  # relations that are not as before
+        self.near: dict[tuple[str, int], list[str]] = {}  # domain, step -> tokens
+        self.engine.con.execute(f"CREATE SCHEMA {_WHOLE}")
 
     def refuse_what_reaches_all(self) -> None:
         """A change in what is about nobody, or in what a hoisted expression counts, reaches every subject."""
         for step in self.recipe.steps:
             seen = self.recipe.looks[step.name]
-            counted = {table for sql in seen.hoisted.values() for table in tables_of(sql)}
-            constants = tables_of(seen.sql) - self.recipe.subjects.keys()
-            for name in sorted((counted | constants) & self.differing.keys()):
+            for name in sorted((seen.counts | seen.rests_on - self.recipe.subjects.keys()) & self.differing.keys()):
                 if not self._is_last(step):
                     raise Everything(f"{name} changed, on which all rows of {step.name} rest")
 
     def _is_last(self, step: Step) -> bool:
         """Whether a step is computed whole and nothing else rests on it."""
-        return self.recipe.is_whole(step) and not self._readers(step.name)
-
-    def _readers(self, name: str) -> list[str]:
-        return [step.name for step in self.recipe.steps if name in tables_of(step.sql)]
+        return self.recipe.is_whole(step) and not self.recipe.readers(step.name)
 
     # -- who is affected ----------------------------------------------------------------------------------------------
 
     def spread(self) -> None:
-        """Mark the tokens around what differs: up to SPREAD steps affected, then their villages, then what they rest on."""
+        """Let every input about subjects hold only the rows around what differs; the whole stays at hand.
+
+        Tokens up to SPREAD steps away are of subjects that may be affected, those further away are what these rest on.
+        """
         self.engine.run_model(_NEAR, "SELECT '' AS domain, '' AS token, 0 AS step WHERE FALSE")
-        for name, (before, now) in self.differing.items():
-            if name in self.recipe.subjects:
-                self._note_differing(name, before, now)
-        self._refuse_most()
-        for step in range(1, SPREAD + 1):
-            self._step(step)
+        for name, tokens in self.recipe.subjects.items():
+            self.engine.rename(name, whole_of(name))
+            self._show_whole(name, whole_of(name))
+            self.engine.run_model(name, f"SELECT * FROM {identifier(whole_of(name))} WHERE FALSE")
+            if name in self.differing:
+                self._note(self._differing_rows(name), tokens, 0)
+        self._refuse_many(0, "changed")
+        for step in range(SPREAD + AROUND + 1):
+            self._gather(step)
         self._note_villages()
-        for step in range(SPREAD + 2, SPREAD + 2 + AROUND):
-            self._step(step, since=SPREAD if step == SPREAD + 2 else None)
 
-    def _refuse_most(self) -> None:
-        """Where most of the county changed, looking for who is affected costs more than it saves."""
-        [(changed,)] = self.engine.fetch(f"SELECT count(*) FROM {_NEAR}")
+    def _refuse_many(self, step: int, says: str) -> None:
+        """Where most of the county is concerned, looking for who is affected costs more than it saves."""
+        [(count,)] = self.engine.fetch(f"SELECT count(*) FROM {_NEAR}")
         [(households,)] = self.engine.fetch(f"SELECT count(*) FROM {identifier(base_of(REGISTER))}")
-        if changed > households // 2:
-            raise Everything(f"{changed} subjects changed, of {households} households")
+        if count > max(households // 2, FEW_SUBJECTS if step else 0):
+            raise Everything(f"{count} subjects {says}, of {households} households")
 
-    def _note_differing(self, name: str, before: str, now: str) -> None:
+    def _differing_rows(self, name: str) -> str:
         columns = ", ".join(identifier(one) for one in self.recipe.inputs[name] if not one.startswith("_"))
-        old, new = (f"SELECT {columns} FROM {identifier(one)}" for one in (before, now))
-        rows = f"(({old} EXCEPT ALL {new}) UNION ALL ({new} EXCEPT ALL {old})) AS differing"
-        self._note(rows, self.recipe.subjects[name], 0)
+        return f"({_difference(*(f'SELECT {columns} FROM {identifier(one)}' for one in self.differing[name]))})"
 
-    def _note(self, rows: str, tokens: Mapping[str, str], step: int, condition: str = "TRUE") -> None:
+    def _gather(self, step: int) -> None:
+        """The rows that hold tokens marked in a step join those around; their other tokens are marked for the next."""
+        for domain, token in self.engine.fetch(f"SELECT domain, token FROM {_NEAR} WHERE step = {step} ORDER BY ALL"):
+            self.near.setdefault((domain, step), []).append(token)
+        if step:
+            self._refuse_many(step, "lie around what changed")
+        for name, tokens in self.recipe.subjects.items():
+            asked = {column: self.near[domain, step] for column, domain in tokens.items() if (domain, step) in self.near}
+            rows = self.finder.rows(name, asked) if asked else None
+            if rows:
+                self._add(name, tokens, rows, step)
+
+    def _add(self, name: str, tokens: Mapping[str, str], rows: str, step: int) -> None:
+        """Take in the rows that hold a token of this step and none of an earlier one: those are there."""
+        fresh, known = _any_of(tokens, f"step = {step}"), _any_of(tokens, f"step < {step}")
+        found = f"{name}__found"
+        self.engine.run_model(found, f"SELECT * FROM ({rows}) AS held WHERE ({fresh}) AND NOT ({known})")
+        self.engine.con.execute(f"INSERT INTO {identifier(name)} BY NAME SELECT * FROM {identifier(found)}")
+        if step < SPREAD + AROUND and len(tokens) > 1:
+            self._note(identifier(found), tokens, step + 1)
+
+    def _note(self, rows: str, tokens: Mapping[str, str], step: int) -> None:
         """Mark all tokens of some rows that are not marked yet."""
         domains = ", ".join(literal(domain) for domain in tokens.values())
         values = ", ".join(identifier(name) for name in tokens)
         self.engine.con.execute(
             f"INSERT INTO {_NEAR} SELECT DISTINCT domain, token, {step} FROM ("
-            f"SELECT unnest([{domains}]) AS domain, unnest([{values}]) AS token FROM {rows} WHERE {condition}) AS found "
+            f"SELECT unnest([{domains}]) AS domain, unnest([{values}]) AS token FROM {rows} AS noted) AS found "
             f"WHERE token IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {_NEAR} AS known "
             "WHERE known.domain = found.domain AND known.token = found.token)"
         )
 
-    def _step(self, step: int, *, since: int | None = None) -> None:
-        """Go one step on, from the tokens marked last, or since a step: those of the last affected subjects have villagers
-        marked after them, and rest on what lies around them all the same."""
-        last = f"step >= {step - 1 if since is None else since} AND step < {step}"
-        fresh = {domain for (domain,) in self.engine.fetch(f"SELECT DISTINCT domain FROM {_NEAR} WHERE {last}")}
-        for name, tokens in self.recipe.subjects.items():
-            asked = {column: domain for column, domain in tokens.items() if domain in fresh}
-            if asked and len(tokens) > 1:
-                self._note(identifier(name), tokens, step, _any_of(asked, last))
+    def _affected(self, domain: str) -> list[str]:
+        """Tokens of subjects that may come out differently."""
+        wanted = [token for (known, step), found in self.near.items() if step <= SPREAD and domain in (known, ANY_DOMAIN)
+                  for token in found]  # fmt: skip
+        return sorted(wanted)
 
     def _note_villages(self) -> None:
-        """The villages of whoever is affected, and everybody there."""
-        placed = dict(self._placed())
-        homes = " UNION ".join(
-            f"SELECT {VILLAGE_COLUMN} FROM {identifier(name)} WHERE {_any_of(tokens)}"
-            for name, tokens in placed.items()
-        )
-        self.engine.run_model(_VILLAGES, homes or f"SELECT '' AS {VILLAGE_COLUMN} WHERE FALSE")
-        for name, tokens in placed.items():
-            here = f"{VILLAGE_COLUMN} IN (SELECT {VILLAGE_COLUMN} FROM {_VILLAGES})"
-            self._note(identifier(name), tokens, SPREAD + 1, here)
+        """The villages of whoever may be affected, now and as graded before."""
+        homes = [
+            f"SELECT {VILLAGE_COLUMN} FROM {source} AS placed WHERE {_any_of(tokens, f'step <= {SPREAD}')}"
+            for source, tokens in self._placed()
+        ]
+        self.engine.run_model(_VILLAGES, " UNION ".join(homes) or f"SELECT '' AS {VILLAGE_COLUMN} WHERE FALSE")
 
     def _placed(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Relations that say in which village a subject is: inputs, and tables as graded before."""
+        """Relations that say in which village a subject is: inputs before and now, and tables as graded before."""
         for name, columns in self.recipe.inputs.items():
             if VILLAGE_COLUMN in columns and name in self.recipe.subjects:
-                yield name, self.recipe.subjects[name]
+                for source in (name, *self.differing.get(name, ())):
+                    yield identifier(source), self.recipe.subjects[name]
         for step in self.recipe.steps:
-            columns = _published(step)
-            if VILLAGE_COLUMN in columns and self.recipe.tokens(columns):
-                yield base_of(step.name), self.recipe.tokens(columns)
+            if step.contract and VILLAGE_COLUMN in self.recipe.columns(step) and self.recipe.is_spliced(step):
+                owner, domain = self.recipe.owner(step)
+                yield f"({self.finder.owned(step.name, owner, self._affected(domain))})", {owner: domain}
 
     # -- computing around them ----------------------------------------------------------------------------------------
 
-    def narrow(self) -> None:
-        """Let every input about subjects hold only the rows around what changed; the whole stays at hand."""
-        for name, tokens in self.recipe.subjects.items():
-            self.engine.rename(name, whole_of(name))
-            self.engine.run_model(name, f"SELECT * FROM {identifier(whole_of(name))} WHERE {_any_of(tokens)}")
-
     def make(self, step: Step) -> None:
-        """Make one relation: around what changed, or of everything."""
+        """Make one relation: around what changed, or of everything, or not at all where nothing it reads changed."""
         seen = self.recipe.looks[step.name]
-        for kept, sql in seen.hoisted.items():
-            self.engine.run_model(kept, reading(sql, self._whole_name), self.recipe.params)
         if self.recipe.is_whole(step):
-            self.engine.run_model(step.name, reading(seen.sql, self._whole_name), self.recipe.params)
-            self._require_as_before(step)
+            self._make_whole(step)
             return
+        for kept, sql in seen.hoisted.items():
+            self._run_whole(kept, sql)
         self.engine.run_model(step.name, seen.sql, self.recipe.params)
-        if (step.contract or step.name in self.recipe.kept) and seen.reach is not Reach.CONSTANT:
+        if self.recipe.is_spliced(step):
             self._splice(step)
+        elif seen.reach is Reach.CONSTANT and seen.reads & self.changed:
+            self._compare(step)
 
-    def _whole_name(self, name: str) -> str:
-        if name in self.recipe.subjects:
-            return whole_of(name)
-        if name in self.spliced:
-            return self.spliced[name].whole
-        seen = self.recipe.looks.get(name)
-        if seen and seen.reach in (Reach.SUBJECT, Reach.VILLAGE):
-            raise Everything(f"{name} is not kept, and something looks at all of it")
-        return name
+    def _make_whole(self, step: Step) -> None:
+        seen = self.recipe.looks[step.name]
+        if not seen.reads & self.changed:
+            self.engine.run_view(step.name, f"SELECT * FROM {identifier(base_of(step.name))}")
+            return
+        for kept, sql in seen.hoisted.items():
+            self._run_whole(kept, sql)
+        if step.name in self.recipe.by_village:
+            here = f"{VILLAGE_COLUMN} IN ({self._villages()})"
+            self._run_whole(step.name, f"SELECT * FROM ({seen.sql}) AS everywhere WHERE {here}")
+            self._splice_rows(step, f"SELECT * FROM {identifier(base_of(step.name))}", here)
+            return
+        self._run_whole(step.name, seen.sql)
+        self._compare(step)
+        if seen.reach is Reach.EVERYTHING and step.name in self.changed:
+            self._require_nobody_rests_on(step)
+
+    def _villages(self) -> str:
+        return _listed([str(code) for (code,) in self.engine.fetch(f"SELECT * FROM {_VILLAGES} ORDER BY 1")])
+
+    def _run_whole(self, name: str, sql: str) -> None:
+        """Run a SELECT where the names of relations stand for all their rows."""
+        self.engine.run_over(name, sql, self.recipe.params, schemas=(_WHOLE, MAIN))
+
+    def _show_whole(self, name: str, whole: str) -> None:
+        """Let a name stand for all its rows in what is computed over everything."""
+        self.engine.con.execute(
+            f"CREATE OR REPLACE VIEW {_WHOLE}.{identifier(name)} AS SELECT * FROM main.{identifier(whole)}"
+        )
 
     def _splice(self, step: Step) -> None:
         """Find whose rows differ from those before, and put these in the place of those."""
-        owner, domain = self.recipe.owner(step)
-        one = self.spliced[step.name] = Spliced(step.name, owner)
-        columns = ", ".join(map(identifier, _published(step) or self.engine.columns(step.name)))
-        old, new = (
-            f"SELECT {columns} FROM {identifier(name)} WHERE {self._may_differ(step, owner, domain)}"
-            for name in (one.base, one.fresh)
-        )
-        self.engine.run_model(
-            one.changed,
-            f"SELECT DISTINCT {owner} FROM (({old} EXCEPT ALL {new}) UNION ALL ({new} EXCEPT ALL {old})) AS differing",
-        )
-        theirs = f"{owner} IN (SELECT {owner} FROM {identifier(one.changed)})"
-        self.engine.run_view(
-            one.whole,
-            f"SELECT {columns} FROM {identifier(one.base)} WHERE NOT {theirs} "
-            f"UNION ALL SELECT {columns} FROM {identifier(one.fresh)} WHERE {theirs}",
-        )
-
-    def _may_differ(self, step: Step, owner: str, domain: str) -> str:
-        if owner == VILLAGE_COLUMN:
-            return f"{owner} IN (SELECT {owner} FROM {_VILLAGES})"
-        is_of_village = self.recipe.looks[step.name].reach is Reach.VILLAGE
-        return _any_of({owner: domain}, f"step <= {SPREAD + 1 if is_of_village else SPREAD}")
-
-    def _require_as_before(self, step: Step) -> None:
-        """What looks at everything and is read by what does not has to be what it was; else everybody is affected."""
-        readers = list(self._subjects_resting_on(step.name))
-        tables = tables_of(step.sql)
-        if not readers or not (
-            tables & self.differing.keys() or any(map(self._is_changed, tables & self.spliced.keys()))
-        ):
+        if step.is_list and self._is_listed_anew(step):
             return
-        before = f"{step.name}__before"
-        self.engine.run_model(before, reading(self.recipe.looks[step.name].sql, self._base_name), self.recipe.params)
-        old, new = f"SELECT * FROM {identifier(before)}", f"SELECT * FROM {identifier(step.name)}"
-        [(count,)] = self.engine.fetch(
-            f"SELECT count(*) FROM (({old} EXCEPT ALL {new}) UNION ALL ({new} EXCEPT ALL {old}))"
+        owner, domain = self.recipe.owner(step)
+        base = self.finder.owned(step.name, owner, self._affected(domain))
+        self._splice_rows(step, base, _any_of({owner: domain}, f"step <= {SPREAD}"))
+
+    def _splice_rows(self, step: Step, base: str, may_differ: str) -> None:
+        columns = self._columns(step)
+        owner, _ = self.recipe.owner(step)
+        old, new = (
+            f"SELECT {columns} FROM ({rows}) AS held WHERE {may_differ}"
+            for rows in (base, f"SELECT * FROM {identifier(step.name)}")
         )
+        changed = Spliced(step.name, owner, 0).changed
+        self.engine.run_model(changed, f"SELECT DISTINCT {owner} FROM ({_difference(old, new)}) AS differing")
+        [(count,)] = self.engine.fetch(f"SELECT count(*) FROM {identifier(changed)}")
+        one = self.spliced[step.name] = Spliced(step.name, owner, count)
         if count:
-            raise Everything(f"{step.name} came out differently, on which {readers[0]} rests")
+            self.changed.add(step.name)
+            theirs = f"{owner} IN (SELECT {owner} FROM main.{identifier(changed)})"
+            self.engine.run_view(
+                one.whole,
+                f"SELECT {columns} FROM main.{identifier(one.base)} WHERE NOT {theirs} "
+                f"UNION ALL SELECT {columns} FROM main.{identifier(one.fresh)} WHERE {theirs}",
+            )
+        self._show_whole(step.name, one.whole)
+
+    def _is_listed_anew(self, step: Step) -> bool:
+        """A list that names rows of files that changed, or nobody's token, is written from all rows."""
+        seen = self.recipe.looks[step.name]
+        names_rows = _OF_ROWS.search(seen.sql)
+        unowned = (f"SELECT 1 FROM {identifier(one)} WHERE token IS NULL" for one in (step.name, base_of(step.name)))
+        if not (names_rows and seen.reads & self.differing.keys()) and not any(map(self.engine.fetch, unowned)):
+            return False
+        self._run_whole(step.name, seen.sql)
+        self.changed.add(step.name)
+        return True
+
+    def _compare(self, step: Step) -> None:
+        """Note whether a relation that was made as a whole is as before; one that is not kept counts as changed."""
+        if step.contract or step.name in self.recipe.kept:
+            columns = self._columns(step)
+            old, new = (f"SELECT {columns} FROM {identifier(one)}" for one in (base_of(step.name), step.name))
+            if not self.engine.fetch(f"SELECT 1 FROM ({_difference(old, new)}) AS differing LIMIT 1"):
+                return
+        self.changed.add(step.name)
+
+    def _require_nobody_rests_on(self, step: Step) -> None:
+        """What looks at everything and is read by what does not has to be what it was; else everybody is affected."""
+        for reader in self._subjects_resting_on(step.name):
+            raise Everything(f"{step.name} came out differently, on which {reader} rests")
+
+    def _columns(self, step: Step) -> str:
+        """What a step gives, for a SELECT."""
+        return ", ".join(map(identifier, self.recipe.columns(step) if step.contract else self.engine.columns(step.name)))
 
     def _subjects_resting_on(self, name: str) -> Iterator[str]:
         """Steps about subjects or villages that read a relation, or what is made of it."""
-        for reader in self._readers(name):
+        for reader in self.recipe.readers(name):
             if self.recipe.looks[reader].reach in (Reach.SUBJECT, Reach.VILLAGE):
                 yield reader
             else:
                 yield from self._subjects_resting_on(reader)
 
-    def _is_changed(self, table: str) -> bool:
-        [(count,)] = self.engine.fetch(f"SELECT count(*) FROM {identifier(self.spliced[table].changed)}")
-        return bool(count)
 
-    def _base_name(self, name: str) -> str:
-        if name in self.differing:
-            raise Everything(f"{name} changed, and something looks at all of it")
-        return base_of(name) if name in self.spliced else self._whole_name(name)
+def _difference(old: str, new: str) -> str:
+    """Rows that are in one of two SELECTs and not in the other."""
+    return f"({old} EXCEPT ALL {new}) UNION ALL ({new} EXCEPT ALL {old})"
 
 
-def _published(step: Step) -> list[str]:
-    return [column.name for column in step.contract.published] if step.contract else []
-
-
-def _any_of(tokens: Mapping[str, str], condition: str = "TRUE") -> str:
+def _any_of(tokens: Mapping[str, str], condition: str) -> str:
     """Whether any of these columns holds a token that is marked."""
     return " OR ".join(
-        f"{identifier(column)} IN (SELECT token FROM {_NEAR} WHERE domain = {literal(domain)} AND {condition})"
+        f"coalesce({identifier(column)} IN (SELECT token FROM main.{_NEAR} WHERE "
+        f"{f'domain = {literal(domain)} AND ' if domain != ANY_DOMAIN else ''}{condition}), FALSE)"
         for column, domain in tokens.items()
     )
+
+
+def _listed(tokens: Sequence[str]) -> str:
+    return ", ".join(map(literal, tokens)) or "NULL"

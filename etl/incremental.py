@@ -6,13 +6,13 @@ that were read with those to be read now, and the rows of those that are not in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from etl import months
-from etl.affected import Everything, Recipe, Spliced, base_of, recompute
+from etl.affected import Everything, Recipe, Recomputed, base_of, recompute
 from etl.contract.model import Contract
 from etl.engine.duck import DuckEngine, identifier, literal
 from etl.ledger.records import Grading
@@ -40,13 +40,22 @@ def grade_again(engine: DuckEngine, inputs: MonthInputs, known: Grading, *, now:
     if base.recipe != months.recipe_mark(inputs, how):
         raise Everything("policies, SQL, columns or parameters changed")
     _register_base(engine, inputs, known, base, how)
-    spliced = recompute(engine, how, dict(_differing(engine, inputs, base)))
+    done = recompute(engine, how, dict(_differing(engine, inputs, base)))
+    _name_lists(engine, how, done)
     files = [
-        file for step in how.steps if step.contract for file in _files(engine, inputs, known, step.contract, spliced)
+        file for step in how.steps if step.contract for file in _files(engine, inputs, known, step.contract, done)
     ]
-    kept = {name: spliced[name].whole for name in how.kept}
+    kept = {name: done.whole(name) for name in how.kept}
     staged = months.stage(engine, inputs, months.base_of_next(engine, inputs, how, kept), files, now=now)
-    return Again(staged, _changed(engine, spliced[GRADES]))
+    return Again(staged, done.spliced[GRADES].changes)
+
+
+def _name_lists(engine: DuckEngine, how: Recipe, done: Recomputed) -> None:
+    """Let the name of every list stand for all its rows."""
+    for step in how.steps:
+        if step.is_list and done.whole(step.name) != step.name:
+            engine.rename(step.name, f"{step.name}__fresh")
+            engine.run_view(step.name, f"SELECT * FROM {identifier(done.whole(step.name))}")
 
 
 def _register_base(engine: DuckEngine, inputs: MonthInputs, known: Grading, base: Base, how: Recipe) -> None:
@@ -86,16 +95,10 @@ def _register_files(engine: DuckEngine, name: str, paths: list[str]) -> None:
 
 
 def _files(
-    engine: DuckEngine, inputs: MonthInputs, known: Grading, contract: Contract, spliced: Mapping[str, Spliced]
+    engine: DuckEngine, inputs: MonthInputs, known: Grading, contract: Contract, done: Recomputed
 ) -> list[DataFile]:
     """A table's files: those of before when no row changed, else written anew."""
-    one = spliced.get(contract.table)
-    if one and not _changed(engine, one):
+    if contract.table not in done.changed:
         return [file for file in months.staged_files(known) if file.table == contract.table]
-    relation = one.whole if one else contract.table
+    relation = done.whole(contract.table)
     return write_partition(engine, contract, relation, str(inputs.period), inputs.ws.settings.lake)
-
-
-def _changed(engine: DuckEngine, one: Spliced) -> int:
-    [(count,)] = engine.fetch(f"SELECT count(*) FROM {identifier(one.changed)}")
-    return int(count)

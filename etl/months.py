@@ -117,6 +117,13 @@ class MonthInputs:
         return self.candidate or load_policies(self.ws.settings.config, self.period, self.ws.registry)
 
     @cached_property
+    def statements(self) -> Sequence[Statement]:
+        """The grading plan, as recorded or as the policies have it."""
+        if self.recorded:
+            return self.recorded.plan
+        return grading_plan(self.policies, self.ws.models, notice_days=self.ws.registry.county.notice_days)
+
+    @cached_property
     def caseload(self) -> Caseload:
         return Caseload(self.ws.ledger, self.period)
 
@@ -555,10 +562,7 @@ def run_statement(engine: DuckEngine, inputs: MonthInputs, statement: Statement)
 
 def plan(inputs: MonthInputs) -> list[Statement]:
     """The grading statements of the month, under its policies."""
-    if inputs.recorded:
-        return list(inputs.recorded.plan)
-    notice = inputs.ws.registry.county.notice_days
-    return grading_plan(inputs.policies, inputs.ws.models, notice_days=notice)
+    return list(inputs.statements)
 
 
 def _of_layer(inputs: MonthInputs, layer: str) -> Iterable[Model]:

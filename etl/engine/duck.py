@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from etl.engine.base import CHECKSUM_HEX, Content
 
+MAIN = "main"
 ROW_GROUP_ROWS = 122_880
 # level 1 takes two thirds of the time of the default level and gives files of about the same size
 FILE_CODEC, FILE_LEVEL = "zstd", 1
@@ -95,6 +96,16 @@ class DuckEngine:
         self._execute(f"CREATE TABLE {fresh} AS {select_sql}", params)
         self._drop(name)
         self.con.execute(f"ALTER TABLE {fresh} RENAME TO {identifier(name)}")
+
+    def run_over(
+        self, name: str, select_sql: str, params: Mapping[str, Any] | None = None, *, schemas: Sequence[str]
+    ) -> None:
+        """Replace the table `name` by the rows of one SELECT that looks for relations in these schemas, in this order."""
+        self.con.execute(f"SET search_path = {literal(','.join(schemas))}")
+        try:
+            self._execute(f"CREATE OR REPLACE TABLE {MAIN}.{identifier(name)} AS {select_sql}", params)
+        finally:
+            self.con.execute(f"SET search_path = {literal(MAIN)}")
 
     def run_view(self, name: str, select_sql: str) -> None:
         """Replace `name` by a view: a relation too large to keep, computed when it is written. No parameters."""

@@ -8,10 +8,10 @@ is computed beforehand from the whole input (`hoisted`), so that it does not mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
+from typing import Any, Self
 
 import sqlglot
 from sqlglot import exp
@@ -33,11 +33,30 @@ class Reach(IntEnum):
 
 @dataclass(frozen=True)
 class Seen:
-    """One model's reach, and its SQL with every hoisted expression replaced by a relation of that name."""
+    """One model's reach, and its SQL with every hoisted expression replaced by a relation of that name.
+
+    `reads` are the relations of the SQL as written, `rests_on` those that are left in `sql`, `counts` those that the hoisted
+    expressions read; `columns` are those it gives, as far as the SQL names them.
+    """
 
     reach: Reach
     sql: str
     hoisted: Mapping[str, str]
+    reads: frozenset[str]
+    rests_on: frozenset[str]
+    counts: frozenset[str]
+    columns: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For keeping: reading SQL takes longer than running it over a few rows."""
+        sets = {name: sorted(getattr(self, name)) for name in ("reads", "rests_on", "counts")}
+        return {"reach": self.reach.name, "sql": self.sql, "hoisted": dict(self.hoisted), "columns": self.columns, **sets}
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> Self:
+        """Read what `as_json` gave."""
+        sets = {name: frozenset(held[name]) for name in ("reads", "rests_on", "counts")}
+        return cls(Reach[held["reach"]], held["sql"], held["hoisted"], columns=tuple(held["columns"]), **sets)
 
 
 def look(name: str, sql: str, known: Mapping[str, Reach], inputs: Iterable[str]) -> Seen:
@@ -46,40 +65,31 @@ def look(name: str, sql: str, known: Mapping[str, Reach], inputs: Iterable[str])
     A relation that `known` does not name is a constant.
     """
     tree = sqlglot.parse_one(sql, read=DIALECT)
+    reads, columns = _relations(tree), tuple(tree.named_selects)
+    counts: set[str] = set()
     reaches, given, hoisted = dict(known), frozenset(inputs), {}
     for cte in _in_order(tree):
         reaches[cte.alias] = _reach(cte.this, reaches)
         if reaches[cte.alias] is Reach.EVERYTHING and _reads_only(cte.this, given, reaches):
             kept = f"{name}__{cte.alias}"
             hoisted[kept] = cte.this.sql(dialect=DIALECT)
+            counts |= _relations(cte.this)
             cte.set("this", sqlglot.parse_one(f"SELECT * FROM {kept}", read=DIALECT))
             reaches[cte.alias] = reaches[kept] = Reach.CONSTANT
-    return Seen(_reach(tree, reaches), tree.sql(dialect=DIALECT) if hoisted else sql, hoisted)
-
-
-def reading(sql: str, names: Callable[[str], str]) -> str:
-    """The SELECT over relations of other names."""
-    tree = sqlglot.parse_one(sql, read=DIALECT)
-    ours = {cte.alias for cte in tree.find_all(exp.CTE)}
-    for table in list(tree.find_all(exp.Table)):
-        if table.name not in ours:
-            table.set("this", exp.to_identifier(names(table.name), quoted=True))
-            if not table.alias:
-                table.set("alias", exp.TableAlias(this=exp.to_identifier(table.name)))
-    return tree.sql(dialect=DIALECT)
-
-
-@cache
-def tables_of(sql: str) -> frozenset[str]:
-    """The relations a SELECT reads."""
-    tree = sqlglot.parse_one(sql, read=DIALECT)
-    ours = {cte.alias for cte in tree.find_all(exp.CTE)}
-    return frozenset(table.name for table in tree.find_all(exp.Table)) - ours
+    left = _relations(tree) - hoisted.keys()
+    text = tree.sql(dialect=DIALECT) if hoisted else sql
+    return Seen(_reach(tree, reaches), text, hoisted, reads, left, frozenset(counts), columns)
 
 
 def is_token(column: str) -> bool:
     """Whether a column links rows of one subject."""
     return column.endswith("_id") or bool(_TOKEN_WORDS & set(column.split("_")))
+
+
+def _relations(tree: exp.Expr) -> frozenset[str]:
+    """The relations a query reads, its common table expressions apart."""
+    ours = {cte.alias for cte in tree.find_all(exp.CTE)}
+    return frozenset(table.name for table in tree.find_all(exp.Table)) - ours
 
 
 def _in_order(tree: exp.Expr) -> list[exp.CTE]:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.affected import Everything, Recipe, base_of, recipe_of, recompute
+from etl.affected import Everything, Recipe, Step, base_of, recipe_of, recompute
 from etl.engine.base import Content
+from etl.engine.dialect import parse
 from etl.grading import grading_plan, load_policies
 from etl.period import Period
 from tests.grading.county import County, graded_month, random_county
@@ -111,6 +112,7 @@ def whole(county: County, before: Month) -> Month:
     """The month computed as a whole."""
     month = graded_month(PERIOD, county, before=before)
     month.build_layer("marts")
+    month.build_layer("audit")
     return month
 
 
@@ -128,22 +130,26 @@ def affected(county: County, before: Month, base: Month, recipe: Recipe) -> dict
     for name in (*(step.name for step in recipe.steps if step.contract), *recipe.kept):
         month.engine.register_arrow(base_of(name), base.engine.arrow(f"SELECT * FROM {name}"))
     try:
-        spliced = recompute(month.engine, recipe, differing)
+        found = recompute(month.engine, recipe, differing)
         return {
-            step.name: month.engine.content(
-                spliced[step.name].whole if step.name in spliced else step.name, list(published_columns(step.name))
-            )
+            step.name: month.engine.content(found.whole(step.name), columns_of(step))
             for step in recipe.steps
-            if step.contract
+            if step.contract or step.is_list
         }
     finally:
         month.close()
 
 
+def columns_of(step: Step) -> list[str]:
+    """What two computations of a table, or of a list for the ledger, have to agree on."""
+    return list(published_columns(step.name)) if step.contract else parse(step.sql).named_selects
+
+
 def assert_alike(county: County, before: Month, base: Month, recipe: Recipe) -> None:
     expected = whole(county, before)
     found = affected(county, before, base, recipe)
-    assert found == {name: expected.engine.content(name, list(published_columns(name))) for name in found}
+    steps = {step.name: step for step in recipe.steps}
+    assert found == {name: expected.engine.content(name, columns_of(steps[name])) for name in found}
     assert found["core_household_grades"].rows == HOUSEHOLDS
     expected.close()
 
