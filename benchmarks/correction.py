@@ -168,7 +168,14 @@ def _known(home: Path) -> Grading:
 
 def _month(ws: Workspace, loan_keys: Sequence[str] = ()) -> CorrectedMonth:
     quiet = quiet_month(ws, [delivery for delivery, _, _ in _delivered(0)])
-    return CorrectedMonth(**vars(quiet), loan_keys=loan_keys)
+    month = CorrectedMonth(**vars(quiet), loan_keys=loan_keys)
+    return _with_configuration(ws, month)
+
+
+def _with_configuration(ws: Workspace, month: CorrectedMonth) -> CorrectedMonth:
+    """Have everything configured read before the clock starts."""
+    _ = ws.contracts, ws.models, ws.registry, ws.token_key, ws.configuration, month.statements
+    return month
 
 
 def _chosen(ws: Workspace) -> list[str]:

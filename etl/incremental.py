@@ -6,15 +6,16 @@ that were read with those to be read now, and the rows of those that are not in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from etl import months
-from etl.affected import Everything, Recipe, Recomputed, base_of, recompute
+from etl.affected import Everything, Recipe, Recomputed, Scan, Tokens, base_of, recompute
 from etl.contract.model import Contract
 from etl.engine.duck import DuckEngine, identifier, literal
+from etl.engine.token_index import TokenIndex, rows_select
 from etl.ledger.records import Grading
 from etl.months import Base, MonthInputs, Staged
 from etl.publish.lake import DataFile, write_partition
@@ -23,11 +24,46 @@ GRADES = "core_household_grades"
 
 
 @dataclass(frozen=True)
+class Indexed(Scan):
+    """Finds rows of inputs by the token indexes of their files; what is in no file of its own is looked at as a whole."""
+
+    how: Recipe
+    indexes: Mapping[str, Sequence[TokenIndex]]
+
+    def rows(self, name: str, asked: Tokens) -> str | None:
+        if name not in self.indexes:
+            return super().rows(name, asked)
+        columns = self.how.inputs[name]
+        found = [
+            rows_select(path, rows, columns) for index in self.indexes[name] for path, rows in index.find(asked)
+        ]
+        return " UNION ALL BY NAME ".join(found) or None
+
+
+@dataclass(frozen=True)
 class Again:
     """A month graded again; `affected` is the number of households whose grades, or what is said of them, changed."""
 
     staged: Staged
     affected: int
+
+
+def index_inputs(engine: DuckEngine, inputs: MonthInputs, how: Recipe) -> dict[str, list[TokenIndex]]:
+    """The token indexes of all inputs that are read from files as they are; each is made once for its files."""
+    folder = inputs.ws.settings.restricted / "graded" / "tokens"
+    plain = [
+        name
+        for name in how.subjects
+        if name not in inputs.asked and not months.has_digests(inputs, name.partition("_")[2])
+    ]
+    return {
+        name: [
+            TokenIndex(engine, folder, tuple(files), tuple(how.subjects[name]))
+            for files in months.deliveries_and_months(inputs, name)
+            if files
+        ]
+        for name in plain
+    }
 
 
 def grade_again(engine: DuckEngine, inputs: MonthInputs, known: Grading, *, now: datetime) -> Again:
@@ -40,7 +76,8 @@ def grade_again(engine: DuckEngine, inputs: MonthInputs, known: Grading, *, now:
     if base.recipe != months.recipe_mark(inputs, how):
         raise Everything("policies, SQL, columns or parameters changed")
     _register_base(engine, inputs, known, base, how)
-    done = recompute(engine, how, dict(_differing(engine, inputs, base)))
+    finder = Indexed(engine, how, index_inputs(engine, inputs, how))
+    done = recompute(engine, how, dict(_differing(engine, inputs, base)), finder)
     _name_lists(engine, how, done)
     files = [
         file for step in how.steps if step.contract for file in _files(engine, inputs, known, step.contract, done)

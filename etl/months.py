@@ -33,6 +33,7 @@ from etl.contract.predicates import (
 from etl.deliveries import path_of
 from etl.engine.base import Content
 from etl.engine.duck import DuckEngine
+from etl.engine.locality import Seen
 from etl.engine.models import Model, order, wrap
 from etl.examination import keep_digests
 from etl.grading.plan import Statement, grading_plan
@@ -334,9 +335,19 @@ def inputs_read(inputs: MonthInputs) -> list[str]:
 
 
 def recipe(engine: DuckEngine, inputs: MonthInputs) -> Recipe:
-    """The month's steps over inputs that are registered."""
+    """The month's steps over inputs that are registered. What was once found in the same SQL is not looked for again."""
     columns = {name: engine.columns(name) for name in inputs_read(inputs)}
-    return recipe_of(inputs.ws.models, inputs.ws.contracts, plan(inputs), columns, _params(inputs))
+    how = recipe_of(inputs.ws.models, inputs.ws.contracts, plan(inputs), columns, _params(inputs))
+    known = inputs.ws.settings.restricted / "graded" / "sql" / f"{_mark({'steps': _spelled(how), 'of': how.inputs})}.json"
+    if not known.exists():
+        found = {name: seen.as_json() for name, seen in how.looks.items()}
+        write_once(known, json.dumps(found).encode())
+    held = json.loads(known.read_text(encoding="utf-8"))
+    return replace(how, known={name: Seen.from_json(seen) for name, seen in held.items()})
+
+
+def _spelled(how: Recipe) -> list[tuple[str, str]]:
+    return [(step.name, step.sql) for step in how.steps]
 
 
 def _register(engine: DuckEngine, inputs: MonthInputs, name: str) -> None:
@@ -427,16 +438,22 @@ def files_read(inputs: MonthInputs) -> dict[str, list[str]]:
 
 
 def _files_of(inputs: MonthInputs, name: str) -> list[Path]:
-    kind, _, rest = name.partition("_")
     if name in inputs.asked:
         return [_kept_apart(inputs, inputs.asked[name])]
+    return [path for files in deliveries_and_months(inputs, name) for path in files]
+
+
+def deliveries_and_months(inputs: MonthInputs, name: str) -> list[list[Path]]:
+    """The files behind an input that comes from deliveries, or from graded months: those of each together."""
+    kind, _, rest = name.partition("_")
     if kind in ("accepted", "rejected", "keys"):
-        delivered = [path_of(inputs.ws, kind, one) for one in inputs.in_force if one.dataset == rest]
+        delivered = [[path_of(inputs.ws, kind, one)] for one in inputs.in_force if one.dataset == rest]
         mended = inputs.asked.get(MENDED + rest) if kind == "accepted" else None
-        return [*delivered, _kept_apart(inputs, mended)] if mended is not None and mended.num_rows else delivered
+        return [*delivered, [_kept_apart(inputs, mended)]] if mended is not None and mended.num_rows else delivered
     periods = {"previous": [str(inputs.period.previous())], "history": list(inputs.earlier)}.get(kind, [])
     staged = [_staged(Path(inputs.earlier[one].staged_path)) for one in periods if one in inputs.earlier]
-    return [inputs.ws.settings.lake / file.path for one in staged for file in one.files if file.table == rest]
+    lake = inputs.ws.settings.lake
+    return [[lake / file.path for file in one.files if file.table == rest] for one in staged]
 
 
 def _kept_apart(inputs: MonthInputs, table: pa.Table) -> Path:
@@ -444,15 +461,14 @@ def _kept_apart(inputs: MonthInputs, table: pa.Table) -> Path:
     scratch = pa.BufferOutputStream()
     pq.write_table(table.combine_chunks(), scratch)
     held = scratch.getvalue().to_pybytes()
-    return _write_once(
-        inputs.ws.settings.restricted / "graded", hashlib.md5(held, usedforsecurity=False).hexdigest(), held
-    )
+    name = hashlib.md5(held, usedforsecurity=False).hexdigest()
+    return write_once(inputs.ws.settings.restricted / "graded" / f"{name}.parquet", held)
 
 
-def _write_once(folder: Path, name: str, held: bytes) -> Path:
-    path = folder / f"{name}.parquet"
+def write_once(path: Path, held: bytes) -> Path:
+    """Let a file that is named by what it holds appear whole, unless it is there."""
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         scratch = path.with_suffix(".part")
         scratch.write_bytes(held)
         scratch.replace(path)
@@ -600,8 +616,7 @@ def base_of_next(engine: DuckEngine, inputs: MonthInputs, how: Recipe, kept: Map
 def recipe_mark(inputs: MonthInputs, how: Recipe) -> str:
     """A mark of everything but the inputs' rows: steps with their policies, parameters, columns, token key, digest maps."""
     registers = [register.delivery_id for register in inputs.registers]
-    steps = [(step.name, step.sql) for step in how.steps]
-    parts = [steps, how.inputs, how.params, inputs.ws.token_key.version, registers]
+    parts = [_spelled(how), how.inputs, how.params, inputs.ws.token_key.version, registers]
     return hashlib.md5(json.dumps(parts, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
 
 

@@ -120,7 +120,8 @@ class DuckEngine:
         """Let a table or view bear another name; an Arrow relation is kept as a table under it."""
         kinds = dict(
             self.fetch(
-                "SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog = current_database()"
+                "SELECT table_name, table_type FROM information_schema.tables "
+                f"WHERE table_catalog = current_database() AND table_schema = {literal(MAIN)}"
             )
         )
         if name in kinds:
