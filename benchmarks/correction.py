@@ -24,7 +24,7 @@ from benchmarks.workloads import PERIOD
 from etl import deliveries, incremental, months, pipeline
 from etl.caseload import Caseload
 from etl.contract.predicates import accepted_columns, rejected_columns
-from etl.engine.duck import DuckEngine, identifier
+from etl.engine.duck import DuckEngine, identifier, literal
 from etl.ledger.records import Delivery, Grading
 from etl.months import MonthInputs, Staged
 from etl.settings import Settings
@@ -122,6 +122,18 @@ def run(folder: Path) -> dict[str, Any]:
     return {"affected": again.affected, "files_written": len(written), "rows_written": sum(f.rows for f in written), **took}
 
 
+def corrected(folder: Path) -> incremental.Again:
+    """The correction, resting on the grading before it."""
+    ws = workspace(folder / "home")
+    return correct(ws, _month(ws, _chosen(ws)), _known(folder / "home"))
+
+
+def computed_whole(folder: Path) -> Staged:
+    """The corrected month computed as a whole, in the same home."""
+    ws = workspace(folder / "home")
+    return grade_whole(ws, _month(ws, _chosen(ws)))[0]
+
+
 def grade_whole(ws: Workspace, month: MonthInputs) -> tuple[Staged, Grading]:
     """Everything `etl.pipeline` does to grade a whole month."""
     ledger = _no_ledger(ws)
@@ -179,10 +191,11 @@ def _with_configuration(ws: Workspace, month: CorrectedMonth) -> CorrectedMonth:
 
 
 def _chosen(ws: Workspace) -> list[str]:
-    """Notes of one bank, drawn from all of it."""
+    """Notes of as many borrowers of one bank, drawn from all of it."""
     [path] = (ws.settings.restricted / "accepted" / "loans" / BANKS[0]).glob("*.parquet")
     with DuckEngine() as engine:
-        query = f"SELECT loan_key FROM read_parquet('{path}') ORDER BY md5(loan_key) LIMIT {CORRECTED}"
+        notes = f"SELECT min(loan_key) AS loan_key FROM read_parquet({literal(str(path))}) GROUP BY person_key"
+        query = f"SELECT loan_key FROM ({notes}) AS one_each ORDER BY md5(loan_key) LIMIT {CORRECTED}"
         return [str(key) for (key,) in engine.fetch(query)]
 
 

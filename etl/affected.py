@@ -125,6 +125,14 @@ class Recipe:
             return name, domain
         raise Everything(f"nobody owns the rows of {step.name}")
 
+    def owner_of(self, name: str) -> str | None:
+        """The column that says whose the rows of a step are, if one does."""
+        [step] = [step for step in self.steps if step.name == name]
+        try:
+            return self.owner(step)[0]
+        except Everything:
+            return None
+
     @cached_property
     def kept(self) -> list[str]:
         """Relations that are not published, but needed as a whole: kept beside the tables."""
@@ -203,6 +211,11 @@ class Spliced:
     @property
     def fresh(self) -> str:
         return self.table
+
+    @property
+    def before(self) -> str:
+        """The rows of these owners as graded before."""
+        return f"{self.table}__before"
 
     @property
     def changed(self) -> str:
@@ -431,7 +444,8 @@ class _Month:
         one = self.spliced[step.name] = Spliced(step.name, owner, count)
         if count:
             self.changed.add(step.name)
-            theirs = f"{owner} IN (SELECT {owner} FROM main.{identifier(changed)})"
+            theirs = f"coalesce({owner} IN (SELECT {owner} FROM main.{identifier(changed)}), FALSE)"
+            self.engine.run_model(one.before, f"SELECT {columns} FROM ({base}) AS held WHERE {theirs}")
             self.engine.run_view(
                 one.whole,
                 f"SELECT {columns} FROM main.{identifier(one.base)} WHERE NOT {theirs} "

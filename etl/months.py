@@ -32,7 +32,7 @@ from etl.contract.predicates import (
 )
 from etl.deliveries import path_of
 from etl.engine.base import Content
-from etl.engine.duck import DuckEngine
+from etl.engine.duck import DuckEngine, identifier
 from etl.engine.locality import Seen
 from etl.engine.models import Model, order, wrap
 from etl.examination import keep_digests
@@ -44,7 +44,8 @@ from etl.ledger.records import Grading as Graded
 from etl.mended import PREFIX as MENDED
 from etl.mended import MendedMonth, number_of
 from etl.period import Period
-from etl.publish.lake import DataFile, contents_of, write_partition
+from etl.publish.lake import DataFile, contents_of
+from etl.publish.partition import Shape, write_partition, write_shape
 from etl.publish.manifest import Facts, Manifest
 from etl.publish.release import Publisher
 from etl.registry import Expected
@@ -91,11 +92,11 @@ class Recorded:
 @dataclass(frozen=True)
 class Base:
     """What computing a graded month again may rest on: a mark of how it was computed, the files behind each input, and the
-    files of relations that are kept though not published."""
+    files (below `kept_folder`) of relations that are kept though not published."""
 
     recipe: str
     read: Mapping[str, list[str]]
-    kept: Mapping[str, str]
+    kept: tuple[DataFile, ...]
 
 
 @dataclass(frozen=True)
@@ -606,11 +607,28 @@ def stage(
     return staged
 
 
-def base_of_next(engine: DuckEngine, inputs: MonthInputs, how: Recipe, kept: Mapping[str, str]) -> Base:
-    """What the next grading of this month may rest on. `kept` names the relation that holds all rows of each kept one."""
-    rows = {name: engine.arrow(f"SELECT * FROM {held} ORDER BY ALL") for name, held in kept.items()}
-    files = {name: str(_kept_apart(inputs, table)) for name, table in rows.items()}
-    return Base(recipe_mark(inputs, how), files_read(inputs), files)
+def base_of_next(inputs: MonthInputs, how: Recipe, kept: Iterable[DataFile]) -> Base:
+    """What the next grading of this month may rest on."""
+    return Base(recipe_mark(inputs, how), files_read(inputs), tuple(kept))
+
+
+def kept_folder(ws: Workspace) -> Path:
+    """Below which the files of relations lie that are kept though not published."""
+    return ws.settings.restricted / "graded"
+
+
+def keep_relation(engine: DuckEngine, inputs: MonthInputs, how: Recipe, name: str, relation: str) -> list[DataFile]:
+    """Write a relation that is kept though not published; `relation` holds all its rows."""
+    shape = kept_shape(engine, how, name, relation)
+    return write_shape(engine, shape, relation, str(inputs.period), kept_folder(inputs.ws))
+
+
+def kept_shape(engine: DuckEngine, how: Recipe, name: str, relation: str) -> Shape:
+    """A kept relation in the order of its owners, where there are such."""
+    described = engine.fetch(f"SELECT column_name, column_type FROM (DESCRIBE {identifier(relation)})")
+    kinds = {str(column): "text" if str(kind).startswith("ENUM") else str(kind) for column, kind in described}
+    first = sorted(kinds, key=lambda column: column != how.owner_of(name))
+    return Shape(name, kinds, tuple(first))
 
 
 def recipe_mark(inputs: MonthInputs, how: Recipe) -> str:
@@ -623,7 +641,9 @@ def recipe_mark(inputs: MonthInputs, how: Recipe) -> str:
 def last_base(graded: Graded) -> Base | None:
     """What the grading of a month left for the next one; None for one that was graded before there was such a thing."""
     found = json.loads(Path(graded.staged_path).read_text(encoding="utf-8")).get("base")
-    return Base(**found) if found else None
+    if not found or isinstance(found["kept"], dict):
+        return None
+    return Base(found["recipe"], found["read"], tuple(map(_file_of, found["kept"])))
 
 
 def staged_files(graded: Graded) -> tuple[DataFile, ...]:
@@ -652,7 +672,7 @@ def save_staged(
     """Note the files of a graded month, what a release may say of them, and what the next grading may rest on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(
-        {"files": [_file_json(file) for file in files], "facts": facts, "base": base and asdict(base)},
+        {"files": list(map(_file_json, files)), "facts": facts, "base": base and _base_json(base)},
         ensure_ascii=False,
         indent=1,
     )
@@ -681,6 +701,10 @@ def _save_lists(engine: DuckEngine, inputs: MonthInputs) -> None:
     no_basis = "SELECT dataset, supplier, token, purpose, delivery_id, member, row_no FROM no_basis ORDER BY ALL"
     inputs.ws.ledger.save_unmatched(str(inputs.period), engine.con.sql(unmatched).to_arrow_table())
     inputs.ws.ledger.save_no_basis(str(inputs.period), engine.con.sql(no_basis).to_arrow_table())
+
+
+def _base_json(base: Base) -> dict[str, Any]:
+    return {"recipe": base.recipe, "read": base.read, "kept": list(map(_file_json, base.kept))}
 
 
 def _file_json(file: DataFile) -> dict[str, Any]:
@@ -715,8 +739,12 @@ def _facts(inputs: MonthInputs) -> dict[str, Any]:
 
 
 def _staged(path: Path) -> Staged:
-    entries = json.loads(path.read_text(encoding="utf-8"))["files"]
-    return Staged(path, tuple(DataFile(**{**entry, "content": Content.parse(entry["content"])}) for entry in entries))
+    return Staged(path, tuple(map(_file_of, json.loads(path.read_text(encoding="utf-8"))["files"])))
+
+
+def _file_of(entry: Mapping[str, Any]) -> DataFile:
+    span = entry.get("span")
+    return DataFile(**{**entry, "content": Content.parse(entry["content"]), "span": tuple(span) if span else None})
 
 
 def publisher(ws: Workspace) -> Publisher:

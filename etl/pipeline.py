@@ -481,10 +481,7 @@ def grade_whole(engine: DuckEngine, inputs: MonthInputs, *, is_base: bool, now: 
     how = months.recipe(engine, inputs) if is_base else None
     conform(engine, inputs)
     grade(engine, inputs)
-    base = months.base_of_next(engine, inputs, how, {name: name for name in how.kept}) if how else None
-    for indexes in incremental.index_inputs(engine, inputs, how).values() if how else ():
-        for index in indexes:
-            index.build()
+    base = incremental.first_base(engine, inputs, how) if how else None
     return months.stage(engine, inputs, base, months.write_tables(engine, inputs), now=now)
 
 

@@ -21,6 +21,7 @@ import duckdb
 from etl import months
 from etl.basis import Basis, plan_then, settings_then, table_then
 from etl.deliveries import Verdict, keep_keys, subject_of
+from etl.engine.base import NOTHING, Content
 from etl.engine.dialect import parse, tables_read
 from etl.engine.duck import DuckEngine, identifier
 from etl.engine.models import order
@@ -307,8 +308,8 @@ class _Again:
     def _unequal(self, place: Place, release: Manifest, grading: Grading, rows: int) -> Line:
         """How far a table and month is equal that is not as a whole, and why nobody can know, if something is lost."""
         computed = [file for file in self._files[grading.grading_id] if (file.table, file.period) == place]
-        found = {file.source: file.content for file in computed}
-        equal = [file.source for file in release.files_of(place) if found.get(file.source) == file.content]
+        found, said = _by_source(computed), _by_source(release.files_of(place))
+        equal = [source for source, content in said.items() if found.get(source) == content]
         causes = sorted(self._tainted[grading.grading_id].get(place[0], NO_CAUSE))
         verdict, because = (CANNOT, f"rests on {', '.join(causes)}") if causes else (DIFFERS, "")
         return Line(*place, verdict, rows, self._alike(place, release, computed), because, equal)
@@ -344,6 +345,14 @@ def _reads(inputs: MonthInputs) -> Iterator[tuple[str, Iterable[str]]]:
 def _owners(ws: Workspace) -> Iterator[Iterable[str]]:
     yield from (owner.feeds for owner in ws.registry.banks.values())
     yield from (owner.feeds for owner in ws.registry.sources.values())
+
+
+def _by_source(files: Iterable[DataFile]) -> dict[str, Content]:
+    """What the files of each source hold together."""
+    found: dict[str, Content] = {}
+    for file in files:
+        found[file.source] = found.get(file.source, NOTHING) + file.content
+    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -12,15 +13,24 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from etl.engine.base import CHECKSUM_HEX, Content
+from etl.engine.base import CHECKSUM_HEX, NOTHING, Content
 
 MAIN = "main"
 ROW_GROUP_ROWS = 122_880
 # level 1 takes two thirds of the time of the default level and gives files of about the same size
 FILE_CODEC, FILE_LEVEL = "zstd", 1
-_FILE_OPTIONS = (
-    f"FORMAT parquet, COMPRESSION {FILE_CODEC}, COMPRESSION_LEVEL {FILE_LEVEL}, ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
-)
+_FORMAT = f"FORMAT parquet, COMPRESSION {FILE_CODEC}, COMPRESSION_LEVEL {FILE_LEVEL}"
+_FILE_OPTIONS = f"{_FORMAT}, ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
+_VECTOR = 2048
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file just written: its rows, and the least and greatest value of its columns where they are known exactly."""
+
+    path: Path
+    rows: int
+    spans: Mapping[str, tuple[str, str]]
 
 
 def identifier(name: str) -> str:
@@ -70,18 +80,21 @@ class DuckEngine:
         """Give memory and spill files back; harmless when done twice."""
         self.con.close()
 
-    def register_parquet(self, name: str, paths: Sequence[Path | str], columns: Mapping[str, str]) -> None:
+    def register_parquet(
+        self, name: str, paths: Sequence[Path | str], columns: Mapping[str, str], *, are_alike: bool = False
+    ) -> None:
         """A view over Parquet files with exactly these columns (name to SQL type); empty when there are no files.
 
-        A column no file holds is NULL throughout, so that files older than a column stay readable.
+        A column no file holds is NULL throughout, so that files older than a column stay readable. Of files that
+        `are_alike` only one is opened to see its columns.
         """
         self._drop(name)
-        held = self._columns_of(paths) if paths else set()
+        held = self._columns_of(paths, are_alike=are_alike) if paths else set()
         wanted = ", ".join(
             f"CAST({identifier(column) if column in held else 'NULL'} AS {kind}) AS {identifier(column)}"
             for column, kind in columns.items()
         )
-        source = f"FROM {_read(paths)}" if paths else "WHERE false"
+        source = f"FROM {_read(paths, are_alike=are_alike)}" if paths else "WHERE false"
         self.con.execute(f"CREATE VIEW {identifier(name)} AS SELECT {wanted} {source}")
 
     def register_arrow(self, name: str, table: pa.Table | pa.RecordBatchReader) -> None:
@@ -140,13 +153,36 @@ class DuckEngine:
         [(rows,)] = self.fetch(f"COPY ({query}) TO {literal(str(path))} ({_FILE_OPTIONS})", params)
         return int(rows)
 
+    def write_ranges(
+        self, query: str, folder: Path, rows: int | None, params: Mapping[str, Any] | None = None
+    ) -> list[Written]:
+        """Write the rows of one SELECT, in its total order, as files of so many rows each into a new folder.
+
+        One file if `rows` is None. The files are given in no particular order, empty rows as one file without any.
+        """
+        folder.mkdir(parents=True)
+        if rows is None:
+            target, options = folder / "data_0.parquet", _FILE_OPTIONS
+        else:
+            target, options = folder, f"{_FORMAT}, ROW_GROUP_SIZE {_whole_vectors(rows)}, ROW_GROUPS_PER_FILE 1"
+        found = self.fetch(f"COPY ({query}) TO {literal(str(target))} ({options}, RETURN_STATS)", params)
+        return [Written(Path(name), int(count), _spans(columns)) for name, count, _, _, columns, *_ in found]
+
+    def contents(self, paths: Sequence[Path], columns: Sequence[str]) -> list[Content]:
+        """The content of each Parquet file over these columns, in this order."""
+        mark, query = "_file_read", _content_select(columns)
+        files = ", ".join(literal(str(path)) for path in paths)
+        rows = self.fetch(
+            f"SELECT {mark}, {query} FROM read_parquet([{files}], filename = {literal(mark)}, hive_partitioning = false) "
+            f"GROUP BY {mark}"
+        )
+        found = {Path(name): Content(int(count), int(checksum)) for name, count, checksum in rows}
+        return [found.get(path, NOTHING) for path in paths]
+
     def content(self, relation: str, columns: Sequence[str]) -> Content:
         """The content of a relation or parenthesised SELECT over these columns, in this order."""
-        texts = ", ".join(f"coalesce(CAST({identifier(column)} AS VARCHAR), chr(30))" for column in columns)
-        digits = f"left(md5(concat_ws(chr(31), {texts})), {CHECKSUM_HEX})"
         source = relation if relation.lstrip().startswith("(") else identifier(relation)
-        total = f"coalesce(sum(CAST('0x' || {digits} AS BIGINT)), 0)"
-        [(rows, checksum)] = self.fetch(f"SELECT count(*), {total} FROM {source}")
+        [(rows, checksum)] = self.fetch(f"SELECT {_content_select(columns)} FROM {source}")
         return Content(int(rows), int(checksum))
 
     def arrow(self, query: str, params: Mapping[str, Any] | None = None) -> pa.Table:
@@ -169,8 +205,8 @@ class DuckEngine:
         named = statement.named_parameters
         return {name: value for name, value in params.items() if name in named}
 
-    def _columns_of(self, paths: Sequence[Path | str]) -> set[str]:
-        described = self.con.execute(f"DESCRIBE SELECT * FROM {_read(paths)}").fetchall()
+    def _columns_of(self, paths: Sequence[Path | str], *, are_alike: bool) -> set[str]:
+        described = self.con.execute(f"DESCRIBE SELECT * FROM {_read(paths, are_alike=are_alike)}").fetchall()
         return {row[0] for row in described}
 
     def _drop(self, name: str) -> None:
@@ -182,9 +218,27 @@ class DuckEngine:
             self.con.execute(f"DROP VIEW IF EXISTS {identifier(name)}")
 
 
-def _read(paths: Sequence[Path | str]) -> str:
+def _content_select(columns: Sequence[str]) -> str:
+    """Rows and checksum over these columns, for the SELECT that gives the content of what it reads."""
+    texts = ", ".join(f"coalesce(CAST({identifier(column)} AS VARCHAR), chr(30))" for column in columns)
+    digits = f"left(md5(concat_ws(chr(31), {texts})), {CHECKSUM_HEX})"
+    return f"count(*), coalesce(sum(CAST('0x' || {digits} AS BIGINT)), 0)"
+
+
+def _whole_vectors(rows: int) -> int:
+    """Row groups are counted in vectors."""
+    return -(-rows // _VECTOR) * _VECTOR
+
+
+def _spans(columns: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+    """Least and greatest value of the columns for which the file's statistics give them exactly."""
+    exact = {name: said for name, said in columns.items() if said.get("min_is_exact") == said.get("max_is_exact") == "true"}
+    return {name.strip('"'): (said["min"], said["max"]) for name, said in exact.items()}
+
+
+def _read(paths: Sequence[Path | str], *, are_alike: bool) -> str:
     files = ", ".join(literal(str(path)) for path in paths)
-    return f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
+    return f"read_parquet([{files}], union_by_name = {str(not are_alike).lower()}, hive_partitioning = false)"
 
 
 class DuckHost:

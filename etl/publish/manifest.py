@@ -112,9 +112,9 @@ class Manifest:
         return sorted({period for _, period in self.contents})
 
     def files_of(self, place: Place) -> list[DataFile]:
-        """The files of one table and period, by source."""
+        """The files of one table and period, by source, in the order of their keys."""
         found = [file for file in self.files if (file.table, file.period) == place]
-        return sorted(found, key=lambda file: file.source)
+        return sorted(found, key=_in_order)
 
     def succeeded(
         self,
@@ -133,7 +133,7 @@ class Manifest:
             period=period,
             previous=self.release_id or None,
             published_at=now.isoformat(),
-            files=tuple(sorted((*kept, *files), key=lambda file: (file.table, file.period, file.source))),
+            files=tuple(sorted((*kept, *files), key=_in_order)),
             columns={**kept_columns, **{(table, period): names for table, names in columns.items()}},
             facts={**self.facts, period: facts.as_json()},
         )
@@ -141,7 +141,7 @@ class Manifest:
     def _part(self, place: Place) -> dict[str, Any]:
         content = self.contents[place]
         files = [
-            {"source": f.source, "path": f.path, "rows": f.rows, "sha256": f.sha256, "content": str(f.content)}
+            {"source": f.source, "part": f.part, "path": f.path, "rows": f.rows, "sha256": f.sha256, "content": str(f.content)}
             for f in self.files_of(place)
         ]
         return {"rows": content.rows, "content": str(content), "columns": list(self.columns[place]), "files": files}
@@ -169,4 +169,9 @@ def diff(before: Manifest, after: Manifest) -> list[Difference]:
 
 def _file(place: Place, entry: Mapping[str, Any]) -> DataFile:
     content = Content.parse(entry["content"])
-    return DataFile(*place, entry["source"], entry["path"], int(entry["rows"]), entry["sha256"], content)
+    part = int(entry.get("part", 0))
+    return DataFile(*place, entry["source"], entry["path"], int(entry["rows"]), entry["sha256"], content, part)
+
+
+def _in_order(file: DataFile) -> tuple[str, str, str, int]:
+    return file.table, file.period, file.source, file.part

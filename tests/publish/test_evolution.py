@@ -13,7 +13,7 @@ import pytest
 from etl.contract.model import load_contracts
 from etl.engine.duck import DuckEngine
 from etl.publish.catalog import open_catalog
-from etl.publish.lake import write_partition
+from etl.publish.partition import write_partition
 from etl.publish.manifest import Facts
 from etl.publish.release import Publisher
 from etl.vocabulary import ConfigurationError

@@ -12,7 +12,8 @@ import pytest
 from etl.contract.model import Contracts
 from etl.engine.duck import DuckEngine
 from etl.publish import lake as shelf
-from etl.publish.lake import DataFile, sha256_of, write_partition
+from etl.publish.lake import DataFile, sha256_of
+from etl.publish.partition import write_partition
 from etl.vocabulary import DataError
 from tests.publish.tables import credit, loans
 
