@@ -33,7 +33,7 @@ test: check  ## all checks, then all tests
 check: $(STAMP)  ## format, lint, types, layers, SQL, codebook
 	@bash .ci/check
 
-bench: $(STAMP)  ## ours against the floor, county, province, grading (RUNS=3)
+bench: $(STAMP)  ## ours against the floor, county, province, grading, a correction (RUNS=3)
 	@$(RUN)/python -m benchmarks run --runs $(RUNS) $(if $(WORKLOAD),--workload $(WORKLOAD))
 
 up: $(STAMP)  ## keep Airflow's pages and the database running

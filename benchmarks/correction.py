@@ -20,11 +20,10 @@ from typing import Any, cast
 
 from benchmarks.grading import BANKS, FAMILY, HOUSEHOLDS_PER_CASE, MEMORY, core_tables, villages_select
 from benchmarks.quiet import NoCases, QuietMonth, quiet_delivery, quiet_month
-from benchmarks.workloads import PERIOD
 from etl import deliveries, incremental, months, pipeline
 from etl.caseload import Caseload
 from etl.contract.predicates import accepted_columns, rejected_columns
-from etl.engine.duck import DuckEngine, identifier, literal
+from etl.engine.duck import LOOKUP_GROUP_ROWS, DuckEngine, identifier, literal
 from etl.ledger.records import Delivery, Grading
 from etl.months import MonthInputs, Staged
 from etl.settings import Settings
@@ -67,7 +66,14 @@ class NoLedger:
     graded: Grading | None = None
 
     def record_grading(
-        self, period: str, fingerprint: str, staged_path: str, contents: Mapping[str, str], *, now: datetime, basis: object
+        self,
+        period: str,
+        fingerprint: str,
+        staged_path: str,
+        contents: Mapping[str, str],
+        *,
+        now: datetime,
+        basis: object,
     ) -> None:
         self.graded = Grading(period, fingerprint, staged_path, contents, now)
 
@@ -86,9 +92,19 @@ def write_accepted(folder: Path, households: int) -> None:
         for delivery, columns, source in _delivered(households):
             contract = ws.contract_of(delivery.dataset)
             held = accepted_columns(contract)
-            given = columns | {"supplier": f"'{delivery.supplier}'", "_delivery": f"'{delivery.delivery_id}'", "_row": "n + 1"}
+            given = columns | {
+                "supplier": f"'{delivery.supplier}'",
+                "_delivery": f"'{delivery.delivery_id}'",
+                "_row": "n + 1",
+            }
             _write(engine, held, given, source, deliveries.path_of(ws, "accepted", delivery))
-            _write(engine, rejected_columns(contract), {}, "(SELECT 1) WHERE FALSE", deliveries.path_of(ws, "rejected", delivery))
+            _write(
+                engine,
+                rejected_columns(contract),
+                {},
+                "(SELECT 1) WHERE FALSE",
+                deliveries.path_of(ws, "rejected", delivery),
+            )
             if delivery.dataset in _KEYS:
                 key = _KEYS[delivery.dataset]
                 _write(engine, {key: "VARCHAR"}, columns, source, deliveries.path_of(ws, "keys", delivery))
@@ -119,7 +135,12 @@ def run(folder: Path) -> dict[str, Any]:
     written = [file for file in again.staged.files if file.path not in before]
     for path in (again.staged.path, *(ws.settings.lake / file.path for file in written)):
         path.unlink()
-    return {"affected": again.affected, "files_written": len(written), "rows_written": sum(f.rows for f in written), **took}
+    return {
+        "affected": again.affected,
+        "files_written": len(written),
+        "rows_written": sum(f.rows for f in written),
+        **took,
+    }
 
 
 def corrected(folder: Path) -> incremental.Again:
@@ -210,7 +231,11 @@ def _delivered(households: int) -> Iterator[tuple[Delivery, dict[str, str], str]
     columns, source = tables["core_loans"]
     for bank in BANKS:
         number += 1
-        yield quiet_delivery(bank, "loans", number), columns, f"({source}) AS notes WHERE {columns['bank_code']} = '{bank}'"
+        yield (
+            quiet_delivery(bank, "loans", number),
+            columns,
+            f"({source}) AS notes WHERE {columns['bank_code']} = '{bank}'",
+        )
     yield quiet_delivery("341181100000", "mediation", number + 1), *_mediation(tables)
 
 
@@ -223,9 +248,11 @@ def _mediation(tables: Mapping[str, tuple[dict[str, str], str]]) -> tuple[dict[s
 
 
 def _write(engine: DuckEngine, held: Mapping[str, str], given: Mapping[str, str], source: str, path: Path) -> None:
-    columns = ", ".join(f"CAST({given.get(name, 'NULL')} AS {kind}) AS {identifier(name)}" for name, kind in held.items())
+    columns = ", ".join(
+        f"CAST({given.get(name, 'NULL')} AS {kind}) AS {identifier(name)}" for name, kind in held.items()
+    )
     rows = source if source.startswith("(") else f"({source}) AS made"
-    engine.write_parquet(f"SELECT {columns} FROM {rows}", path)
+    engine.write_parquet(f"SELECT {columns} FROM {rows}", path, group_rows=LOOKUP_GROUP_ROWS)
 
 
 def _link(source: str, target: str) -> None:

@@ -27,7 +27,8 @@ class RunError(Exception):
 class Measurement:
     """One run. `peak_bytes` is the highest sum, over all processes alive at one instant, of resident memory.
 
-    `cpu_seconds` is what the command and its children used; servers beside it are not in it.
+    `cpu_seconds` is what the command and its children used; servers beside it are not in it. Of a command that says both
+    itself, only the work it timed counts, not what it did before.
     """
 
     seconds: float
@@ -107,7 +108,9 @@ def measure(command: Sequence[str], *, environment: Mapping[str, str], beside: S
         peak = watch.end()
         if code != 0:
             raise RunError(f"{' '.join(command[1:4])} ended with {code}: {_end_of(complained)}")
-        return Measurement(seconds, peak, _cpu_of_children() - spent, _last_json(said))
+        last = _last_json(said)
+        timed = last.get("seconds", seconds), last.get("cpu_seconds", _cpu_of_children() - spent)
+        return Measurement(timed[0], peak, timed[1], last)
 
 
 def _cpu_of_children() -> float:

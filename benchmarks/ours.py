@@ -1,18 +1,23 @@
-"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for a province, intake or grading alone."""
+"""Our side, on the files the floor decodes: the whole command for a county, the bare verbs for all else."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.workloads import PERIOD, WORKLOADS
 
 
-def run(workload: str, folder: Path, home: Path) -> dict[str, int]:
+def run(workload: str, folder: Path, home: Path) -> dict[str, Any]:
     """One month of a workload from an empty home; gives counts of what was done. Raises SystemExit if it fails."""
     if workload == "county":
         return _county()
     if workload == "precheck":
         return _precheck(folder)
+    if WORKLOADS[workload].profile == "accepted":
+        from benchmarks import correction
+
+        return correction.run(folder)
     if WORKLOADS[workload].profile == "core":
         from benchmarks import grading
 

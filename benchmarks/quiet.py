@@ -16,7 +16,6 @@ from etl.mended import Mend, MendedMonth
 from etl.months import MonthInputs
 from etl.workspace import Workspace
 
-
 NOW = datetime(2024, 3, 6, 1, 0, tzinfo=UTC)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Result
 
 BAR_WIDTH = 40
+_DIGITS = "#.3g"
 GIB = 1 << 30
 
 
@@ -74,7 +75,7 @@ def _add_rows(table: Table, result: Result) -> None:
             f"{median(run.cpu_seconds for run in runs):.1f}",
             f"{result.rows / median(seconds):,.0f}",
             f"{peak_bytes(runs) / GIB:.2f}",
-            f"{ratio(result):.2f}" if side == "ours" else "1",
+            f"{ratio(result):{_DIGITS}}" if side == "ours" else "1",
             end_section=side == "ours",
         )
 
@@ -103,7 +104,9 @@ def promises(result: Result) -> list[str]:
         return ["no promise at this size"] if wanted.promises_anything else []
     found = []
     if wanted.max_ratio is not None:
-        found.append(_verdict(f"ratio {ratio(result):.2f} ≤ {wanted.max_ratio:g}", ratio(result) <= wanted.max_ratio))
+        found.append(
+            _verdict(f"ratio {ratio(result):{_DIGITS}} ≤ {wanted.max_ratio:g}", ratio(result) <= wanted.max_ratio)
+        )
     if wanted.max_peak_bytes is not None:
         peak = peak_bytes(result.runs["ours"])
         text = f"peak memory {peak / GIB:.2f} ≤ {wanted.max_peak_bytes / GIB:g} GiB"
@@ -146,8 +149,8 @@ def figures(result: Result) -> dict[str, Any]:
     }
     return {
         "workload": result.workload.name, "households": result.households, "rows": result.rows,
-        "input_bytes": result.input_bytes, "ratio": round(ratio(result), 3),
-        "ratios": [round(each, 3) for each in ratios(result)], "promises": promises(result), "sides": sides,
+        "input_bytes": result.input_bytes, "ratio": round(ratio(result), 4),
+        "ratios": [round(each, 4) for each in ratios(result)], "promises": promises(result), "sides": sides,
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ class Workload:
     """One size of the job. `profile` is the simulator's; `max_ratio` and the like are the promise, if any.
 
     The profile `drops` has `banks` files with `households` loan notes each and a configuration of its own; `core` has core
-    tables instead of files.
+    tables instead of files, `accepted` rows as taken in, and the month graded from them.
     """
 
     name: str
@@ -59,6 +59,12 @@ WORKLOADS = {
         "grading", "core tables of 5 M households → all points and grades", 5_000_000, "core",
         with_database=False,
         max_ratio=3.0, max_peak_bytes=3 << 30,
+    ),
+    "correction": Workload(
+        "correction", "ten notes corrected in a graded month of 5 M households, against computing it as a whole", 5_000_000,
+        "accepted",
+        with_database=False,
+        max_ratio=0.02, max_peak_bytes=3 << 30,
     ),
     "intake": Workload(
         "intake", "200 banks with 20,000 notes each → outcomes, receipts, ledger", 20_000, "drops",
@@ -99,6 +105,11 @@ def generate(workload: Workload, folder: Path, *, households: int | None = None)
         from benchmarks import grading
 
         grading.write_core(folder, households or workload.households)
+        return
+    if workload.profile == "accepted":
+        from benchmarks import correction
+
+        correction.write_accepted(folder, households or workload.households)
         return
     from simulator import simulate
 

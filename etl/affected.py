@@ -327,7 +327,9 @@ class _Month:
         if step:
             self._refuse_many(step, "lie around what changed")
         for name, tokens in self.recipe.subjects.items():
-            asked = {column: self.near[domain, step] for column, domain in tokens.items() if (domain, step) in self.near}
+            asked = {
+                column: self.near[domain, step] for column, domain in tokens.items() if (domain, step) in self.near
+            }
             rows = self.finder.rows(name, asked) if asked else None
             if rows:
                 self._add(name, tokens, rows, step)
@@ -480,7 +482,9 @@ class _Month:
 
     def _columns(self, step: Step) -> str:
         """What a step gives, for a SELECT."""
-        return ", ".join(map(identifier, self.recipe.columns(step) if step.contract else self.engine.columns(step.name)))
+        return ", ".join(
+            map(identifier, self.recipe.columns(step) if step.contract else self.engine.columns(step.name))
+        )
 
     def _subjects_resting_on(self, name: str) -> Iterator[str]:
         """Steps about subjects or villages that read a relation, or what is made of it."""

@@ -24,7 +24,7 @@ from etl.contract.context import Context
 from etl.contract.corrections import Correction
 from etl.contract.model import Contract, ruleset_checksum
 from etl.contract.predicates import keys_select, macro_select, unchecked_rules
-from etl.engine.duck import DuckEngine
+from etl.engine.duck import LOOKUP_GROUP_ROWS, DuckEngine
 from etl.findings import FILE_RULES, WRONG_FIELD_COUNT, FileFinding, unreadable
 from etl.intake.delivery import land as land_bytes
 from etl.intake.delivery import open_landed, remove_leftovers
@@ -323,7 +323,7 @@ def keep_keys(engine: DuckEngine, ws: Workspace, subject: Subject) -> None:
     ) as file:
         engine.register_arrow("keys", read_keys(file))
     select = keys_select(subject.contract, key, subject.context, relation="keys")
-    engine.write_parquet(select, path_of(ws, "keys", delivery), ws.token_key.params())
+    engine.write_parquet(select, path_of(ws, "keys", delivery), ws.token_key.params(), group_rows=LOOKUP_GROUP_ROWS)
 
 
 def path_of(ws: Workspace, kind: str, delivery: Delivery) -> Path:

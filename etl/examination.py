@@ -32,7 +32,7 @@ from etl.contract.predicates import (
     unique_select,
 )
 from etl.deliveries import Subject, Verdict, path_of
-from etl.engine.duck import FILE_CODEC, FILE_LEVEL, ROW_GROUP_ROWS, DuckEngine, identifier, literal
+from etl.engine.duck import FILE_CODEC, FILE_LEVEL, LOOKUP_GROUP_ROWS, ROW_GROUP_ROWS, DuckEngine, identifier, literal
 from etl.findings import WRONG_FIELD_COUNT
 from etl.intake.strings import Strings, row_findings_table, strings_schema
 from etl.ledger.records import Delivery
@@ -223,7 +223,7 @@ class _Work:
             self._accepted = pq.ParquetWriter(
                 self._scratch, rows.schema, compression=FILE_CODEC, compression_level=FILE_LEVEL, use_dictionary=words
             )
-        self._accepted.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        self._accepted.write_table(rows, row_group_size=LOOKUP_GROUP_ROWS)
 
     # -- the second opinion -----------------------------------------------------------------------------------------
 
@@ -329,7 +329,11 @@ class _Work:
         is_refused = "EXISTS (SELECT 1 FROM refused AS r WHERE r._member = taken._member AND r._row = taken._row)"
         columns = ", ".join(map(identifier, rejected_columns(self.subject.contract)))
         self.engine.con.execute(f"INSERT INTO rejected_rows SELECT {columns} FROM {rows} WHERE {is_refused}")
-        self.engine.write_parquet(f"SELECT * FROM {rows} WHERE NOT {is_refused} ORDER BY _member, _row", accepted)
+        self.engine.write_parquet(
+            f"SELECT * FROM {rows} WHERE NOT {is_refused} ORDER BY _member, _row",
+            accepted,
+            group_rows=LOOKUP_GROUP_ROWS,
+        )
 
     def discard(self) -> None:
         """Leave no scratch file behind, whatever happened."""

@@ -39,9 +39,7 @@ class Indexed(Scan):
         if name not in self.indexes:
             return super().rows(name, asked)
         columns = self.how.inputs[name]
-        found = [
-            rows_select(path, rows, columns) for index in self.indexes[name] for path, rows in index.find(asked)
-        ]
+        found = [rows_select(path, rows, columns) for index in self.indexes[name] for path, rows in index.find(asked)]
         return " UNION ALL BY NAME ".join(found) or None
 
     def owned(self, table: str, owner: str, tokens: Sequence[str]) -> str:
@@ -49,7 +47,11 @@ class Indexed(Scan):
         spans = {path: self.spans.get(path) for path in self.files[table]}
         if not all(spans.values()):
             return super().owned(table, owner, tokens)
-        held = [path for path, span in spans.items() if span and bisect_left(tokens, span[0]) < bisect_right(tokens, span[1])]
+        held = [
+            path
+            for path, span in spans.items()
+            if span and bisect_left(tokens, span[0]) < bisect_right(tokens, span[1])
+        ]
         if not held:
             return f"{super().owned(table, owner, tokens)} LIMIT 0"
         files = ", ".join(literal(str(path)) for path in held)
@@ -127,7 +129,9 @@ def _held(inputs: MonthInputs, known: Grading, base: Base) -> dict[str, list[Dat
 def _finder(engine: DuckEngine, inputs: MonthInputs, how: Recipe, held: Held) -> Indexed:
     placed = {name: {_root(inputs, how, name) / file.path: file.span for file in files} for name, files in held.items()}
     spans = {path: span for files in placed.values() for path, span in files.items() if span}
-    return Indexed(engine, how, index_inputs(engine, inputs, how), {name: list(files) for name, files in placed.items()}, spans)
+    return Indexed(
+        engine, how, index_inputs(engine, inputs, how), {name: list(files) for name, files in placed.items()}, spans
+    )
 
 
 def _root(inputs: MonthInputs, how: Recipe, name: str) -> Path:
@@ -201,4 +205,8 @@ def _exchanged(
     engine: DuckEngine, shape: Shape, held: Sequence[DataFile], done: Recomputed, lake: Path
 ) -> list[DataFile] | None:
     one = done.spliced.get(shape.table)
-    return exchange_rows(engine, shape, held, Exchange(one.owner, one.changed, one.before, one.fresh), lake) if one else None
+    return (
+        exchange_rows(engine, shape, held, Exchange(one.owner, one.changed, one.before, one.fresh), lake)
+        if one
+        else None
+    )

@@ -45,8 +45,8 @@ from etl.mended import PREFIX as MENDED
 from etl.mended import MendedMonth, number_of
 from etl.period import Period
 from etl.publish.lake import DataFile, contents_of
-from etl.publish.partition import Shape, write_partition, write_shape
 from etl.publish.manifest import Facts, Manifest
+from etl.publish.partition import Shape, write_partition, write_shape
 from etl.publish.release import Publisher
 from etl.registry import Expected
 from etl.vocabulary import ConfigurationError, DataError
@@ -339,7 +339,9 @@ def recipe(engine: DuckEngine, inputs: MonthInputs) -> Recipe:
     """The month's steps over inputs that are registered. What was once found in the same SQL is not looked for again."""
     columns = {name: engine.columns(name) for name in inputs_read(inputs)}
     how = recipe_of(inputs.ws.models, inputs.ws.contracts, plan(inputs), columns, _params(inputs))
-    known = inputs.ws.settings.restricted / "graded" / "sql" / f"{_mark({'steps': _spelled(how), 'of': how.inputs})}.json"
+    known = (
+        inputs.ws.settings.restricted / "graded" / "sql" / f"{_mark({'steps': _spelled(how), 'of': how.inputs})}.json"
+    )
     if not known.exists():
         found = {name: seen.as_json() for name, seen in how.looks.items()}
         write_once(known, json.dumps(found).encode())

@@ -17,10 +17,11 @@ from etl.engine.base import CHECKSUM_HEX, NOTHING, Content
 
 MAIN = "main"
 ROW_GROUP_ROWS = 122_880
+# of files from which single rows are read again: what is read with a row is its group
+LOOKUP_GROUP_ROWS = 20_480
 # level 1 takes two thirds of the time of the default level and gives files of about the same size
 FILE_CODEC, FILE_LEVEL = "zstd", 1
 _FORMAT = f"FORMAT parquet, COMPRESSION {FILE_CODEC}, COMPRESSION_LEVEL {FILE_LEVEL}"
-_FILE_OPTIONS = f"{_FORMAT}, ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
 _VECTOR = 2048
 
 
@@ -144,13 +145,16 @@ class DuckEngine:
             self.run_model(other, f"SELECT * FROM {identifier(name)}")
             self._drop(name)
 
-    def write_parquet(self, query: str, path: Path, params: Mapping[str, Any] | None = None) -> int:
+    def write_parquet(
+        self, query: str, path: Path, params: Mapping[str, Any] | None = None, *, group_rows: int = ROW_GROUP_ROWS
+    ) -> int:
         """Write the rows of one SELECT, in its total order, as zstd Parquet with fixed row groups; returns how many.
 
         The same rows in the same order give the same bytes on one DuckDB build, whatever the number of threads.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        [(rows,)] = self.fetch(f"COPY ({query}) TO {literal(str(path))} ({_FILE_OPTIONS})", params)
+        options = f"{_FORMAT}, ROW_GROUP_SIZE {group_rows}"
+        [(rows,)] = self.fetch(f"COPY ({query}) TO {literal(str(path))} ({options})", params)
         return int(rows)
 
     def write_ranges(
@@ -162,7 +166,7 @@ class DuckEngine:
         """
         folder.mkdir(parents=True)
         if rows is None:
-            target, options = folder / "data_0.parquet", _FILE_OPTIONS
+            target, options = folder / "data_0.parquet", f"{_FORMAT}, ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
         else:
             target, options = folder, f"{_FORMAT}, ROW_GROUP_SIZE {_whole_vectors(rows)}, ROW_GROUPS_PER_FILE 1"
         found = self.fetch(f"COPY ({query}) TO {literal(str(target))} ({options}, RETURN_STATS)", params)
@@ -232,7 +236,9 @@ def _whole_vectors(rows: int) -> int:
 
 def _spans(columns: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
     """Least and greatest value of the columns for which the file's statistics give them exactly."""
-    exact = {name: said for name, said in columns.items() if said.get("min_is_exact") == said.get("max_is_exact") == "true"}
+    exact = {
+        name: said for name, said in columns.items() if said.get("min_is_exact") == said.get("max_is_exact") == "true"
+    }
     return {name.strip('"'): (said["min"], said["max"]) for name, said in exact.items()}
 
 

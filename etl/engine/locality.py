@@ -50,7 +50,13 @@ class Seen:
     def as_json(self) -> dict[str, Any]:
         """For keeping: reading SQL takes longer than running it over a few rows."""
         sets = {name: sorted(getattr(self, name)) for name in ("reads", "rests_on", "counts")}
-        return {"reach": self.reach.name, "sql": self.sql, "hoisted": dict(self.hoisted), "columns": self.columns, **sets}
+        return {
+            "reach": self.reach.name,
+            "sql": self.sql,
+            "hoisted": dict(self.hoisted),
+            "columns": self.columns,
+            **sets,
+        }
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Self:
@@ -65,7 +71,8 @@ def look(name: str, sql: str, known: Mapping[str, Reach], inputs: Iterable[str])
     A relation that `known` does not name is a constant.
     """
     tree = sqlglot.parse_one(sql, read=DIALECT)
-    reads, columns = _relations(tree), tuple(tree.named_selects)
+    reads = _relations(tree)
+    columns = tuple(tree.named_selects) if isinstance(tree, exp.Query) else ()
     counts: set[str] = set()
     reaches, given, hoisted = dict(known), frozenset(inputs), {}
     for cte in _in_order(tree):

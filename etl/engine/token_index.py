@@ -104,10 +104,9 @@ class TokenIndex:
             numbers[at : at + len(part)] = part
             at += len(part)
         is_token = numbers != 0
-        numbers = (numbers & ~_ROWS) | np.arange(len(numbers), dtype=np.uint64)
-        numbers = numbers[is_token]
-        numbers.sort()
-        return numbers
+        placed: Numbers = ((numbers & ~_ROWS) | np.arange(len(numbers), dtype=np.uint64))[is_token]
+        placed.sort()
+        return placed
 
     def _is_held(self, column: str) -> bool:
         return any(column in pq.read_schema(path).names for path in self.files)

@@ -141,7 +141,14 @@ class Manifest:
     def _part(self, place: Place) -> dict[str, Any]:
         content = self.contents[place]
         files = [
-            {"source": f.source, "part": f.part, "path": f.path, "rows": f.rows, "sha256": f.sha256, "content": str(f.content)}
+            {
+                "source": f.source,
+                "part": f.part,
+                "path": f.path,
+                "rows": f.rows,
+                "sha256": f.sha256,
+                "content": str(f.content),
+            }
             for f in self.files_of(place)
         ]
         return {"rows": content.rows, "content": str(content), "columns": list(self.columns[place]), "files": files}

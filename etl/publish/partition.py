@@ -162,10 +162,16 @@ def _runs(files: Sequence[DataFile], owners: Sequence[str]) -> list[_Run]:
 
 
 def _exchanged(
-    engine: DuckEngine, shape: Shape, before: Sequence[DataFile], runs: Sequence[_Run], exchange: Exchange, place: _Place
+    engine: DuckEngine,
+    shape: Shape,
+    before: Sequence[DataFile],
+    runs: Sequence[_Run],
+    exchange: Exchange,
+    place: _Place,
 ) -> list[DataFile]:
     """One source's files with the runs written anew."""
-    files, kept = [], 0
+    files: list[DataFile] = []
+    kept = 0
     for run in runs:
         files += before[kept : run.begin]
         files += _write_run(engine, shape, before[run.begin : run.end], run.owners, exchange, place)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import correction
-from etl.publish.lake import contents_of
 from etl.publish import partition
+from etl.publish.lake import contents_of
 
 HOUSEHOLDS = 3_000
 

@@ -15,8 +15,8 @@ from etl.contract.model import Contracts, load_contracts
 from etl.engine.duck import DuckEngine
 from etl.ledger.repository import Ledger
 from etl.publish.lake import DataFile
-from etl.publish.partition import write_partition
 from etl.publish.manifest import Facts
+from etl.publish.partition import write_partition
 from etl.publish.release import Publisher
 from tests.publish.tables import credit, households, loans
 

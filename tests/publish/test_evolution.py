@@ -13,8 +13,8 @@ import pytest
 from etl.contract.model import load_contracts
 from etl.engine.duck import DuckEngine
 from etl.publish.catalog import open_catalog
-from etl.publish.partition import write_partition
 from etl.publish.manifest import Facts
+from etl.publish.partition import write_partition
 from etl.publish.release import Publisher
 from etl.vocabulary import ConfigurationError
 from tests.publish.conftest import MART, write_contracts
