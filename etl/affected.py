@@ -214,7 +214,7 @@ class Spliced:
 
     @property
     def before(self) -> str:
-        """The rows of these owners as graded before."""
+        """The rows as graded before of all owners whose rows might have differed."""
         return f"{self.table}__before"
 
     @property
@@ -436,18 +436,16 @@ class _Month:
     def _splice_rows(self, step: Step, base: str, may_differ: str) -> None:
         columns = self._columns(step)
         owner, _ = self.recipe.owner(step)
-        old, new = (
-            f"SELECT {columns} FROM ({rows}) AS held WHERE {may_differ}"
-            for rows in (base, f"SELECT * FROM {identifier(step.name)}")
-        )
-        changed = Spliced(step.name, owner, 0).changed
+        before, changed = (getattr(Spliced(step.name, owner, 0), name) for name in ("before", "changed"))
+        self.engine.run_model(before, f"SELECT {columns} FROM ({base}) AS held WHERE {may_differ}")
+        old = f"SELECT {columns} FROM {identifier(before)}"
+        new = f"SELECT {columns} FROM {identifier(step.name)} WHERE {may_differ}"
         self.engine.run_model(changed, f"SELECT DISTINCT {owner} FROM ({_difference(old, new)}) AS differing")
         [(count,)] = self.engine.fetch(f"SELECT count(*) FROM {identifier(changed)}")
         one = self.spliced[step.name] = Spliced(step.name, owner, count)
         if count:
             self.changed.add(step.name)
             theirs = f"coalesce({owner} IN (SELECT {owner} FROM main.{identifier(changed)}), FALSE)"
-            self.engine.run_model(one.before, f"SELECT {columns} FROM ({base}) AS held WHERE {theirs}")
             self.engine.run_view(
                 one.whole,
                 f"SELECT {columns} FROM main.{identifier(one.base)} WHERE NOT {theirs} "

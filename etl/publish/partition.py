@@ -44,8 +44,8 @@ class Shape:
 class Exchange:
     """Rows of some owners take the place of theirs.
 
-    `owners` is a relation with one column, named as the `owner` column of the table; `before` holds their rows as they are in
-    the files, `now` (among others') as they are to be.
+    `owners` is a relation with one column, named as the `owner` column of the table; `before` holds (among others') their
+    rows as they are in the files, `now` as they are to be.
     """
 
     owner: str
@@ -135,11 +135,11 @@ class _Run:
 def _owners(engine: DuckEngine, shape: Shape, exchange: Exchange) -> dict[str, list[str]]:
     """The owners to exchange by the source they have rows of, before or now; in order."""
     owner, source = identifier(exchange.owner), _source_column(shape)
-    now = f"SELECT * FROM {identifier(exchange.now)} WHERE {owner} IN (FROM {identifier(exchange.owners)})"
+    rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {identifier(one)}" for one in (exchange.before, exchange.now))
     found: dict[str, list[str]] = {}
     for name, token in engine.fetch(
-        f"SELECT DISTINCT {source}, {owner} FROM (SELECT * FROM {identifier(exchange.before)} UNION ALL BY NAME {now}) "
-        "AS theirs ORDER BY ALL"
+        f"SELECT DISTINCT {source}, {owner} FROM ({rows}) AS held WHERE {owner} IN (FROM {identifier(exchange.owners)}) "
+        "ORDER BY ALL"
     ):
         found.setdefault(str(name), []).append(str(token))
     return found

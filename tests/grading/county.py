@@ -36,6 +36,7 @@ class County:
     repaired: pd.DataFrame = field(default_factory=pd.DataFrame)  # items by event_key, with the day the county decided
     rejected: Frames = field(default_factory=dict)
     keys: Frames = field(default_factory=dict)
+    others: Frames = field(default_factory=dict)  # any other relation a month reads
     late: frozenset[str] = frozenset()  # banks, or datasets of the government
 
 
@@ -246,6 +247,7 @@ def _relations(county: County) -> Frames:
         "accepted_loans": county.loans[~county.loans["supplier"].isin(county.late)],
         **{f"keys_{name}": keys for name, keys in (county.keys or key_lists(county)).items()},
         **{f"rejected_{name}": frame for name, frame in county.rejected.items()},
+        **county.others,
     }  # fmt: skip
 
 
