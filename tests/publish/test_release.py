@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import create_engine, text
 
 from etl.publish import catalog as iceberg
+from etl.publish import partition, warehouse
 from etl.publish import release as release_module
-from etl.publish import warehouse
 from etl.publish.catalog import open_catalog
-from etl.publish.lake import DataFile
+from etl.publish.lake import DataFile, released_files
 from etl.publish.manifest import Facts, Manifest
 from etl.publish.release import Publisher
 from etl.vocabulary import DataError
@@ -97,6 +98,26 @@ def test_the_manifest_names_every_file_with_rows_bytes_and_content(publisher: Pu
     linked = {path.relative_to(folder).as_posix() for path in folder.glob("*/*/*.parquet")}
     assert linked == {file.release_name for file in release.files}
     assert Manifest.of((folder / "manifest.json").read_text(encoding="utf-8")) == release
+
+
+def test_a_table_in_several_files_is_the_same_everywhere(
+    publisher: Publisher, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition, "RANGE_ROWS", 2_048)
+    release = publish("2024-03", mart_household_credit=credit("2024-03", count=5_000))
+    assert release is not None
+    files = release.files_of(("mart_household_credit", "2024-03"))
+    assert [(file.part, file.rows) for file in files] == [(1, 2_048), (2, 2_048), (3, 904)]
+    paths = released_files(publisher.lake, "mart_household_credit", "2024-03")
+    read = [key for path in paths for key in pq.read_table(path).column("household_key").to_pylist()]
+    assert (len(read), read) == (5_000, sorted(read))
+    assert rows(publisher.url, "SELECT count(*) FROM mart_household_credit") == [(5_000,)]
+    assert publisher.verify() == []
+    folder = publisher.lake / "releases" / "2024-03-001"
+    assert Manifest.of((folder / "manifest.json").read_text(encoding="utf-8")) == release
+    changed = publish("2024-03", mart_household_credit=credit("2024-03", count=4_999))
+    assert changed is not None
+    assert publisher.verify() == publisher.verify("2024-03-001") == []
 
 
 def test_the_same_content_publishes_nothing(publisher: Publisher, publish: Publish) -> None:
