@@ -312,9 +312,13 @@ class _Month:
     def _refuse_many(self, step: int, says: str) -> None:
         """Where most of the county is concerned, looking for who is affected costs more than it saves."""
         [(count,)] = self.engine.fetch(f"SELECT count(*) FROM {_NEAR}")
-        [(households,)] = self.engine.fetch(f"SELECT count(*) FROM {identifier(base_of(REGISTER))}")
-        if count > max(households // 2, FEW_SUBJECTS if step else 0):
-            raise Everything(f"{count} subjects {says}, of {households} households")
+        if count > max(self._households // 2, FEW_SUBJECTS if step else 0):
+            raise Everything(f"{count} subjects {says}, of {self._households} households")
+
+    @cached_property
+    def _households(self) -> int:
+        [(count,)] = self.engine.fetch(f"SELECT count(*) FROM {identifier(base_of(REGISTER))}")
+        return int(count)
 
     def _differing_rows(self, name: str) -> str:
         columns = ", ".join(identifier(one) for one in self.recipe.inputs[name] if not one.startswith("_"))
