@@ -99,10 +99,10 @@ def grade_again(engine: DuckEngine, inputs: MonthInputs, known: Grading, *, now:
     held = _held(inputs, known, base)
     _register_base(engine, inputs, held, how)
     done = recompute(engine, how, dict(_differing(engine, inputs, base)), _finder(engine, inputs, how, held))
-    _name_lists(engine, how, done)
     files = [file for step in how.steps if step.contract for file in _files(engine, inputs, held, step.contract, done)]
     kept = [file for name in how.kept for file in _kept(engine, inputs, held, how, name, done)]
-    staged = months.stage(engine, inputs, months.base_of_next(inputs, how, kept), files, now=now)
+    lists = {step.name: done.whole(step.name) for step in how.steps if step.is_list}
+    staged = months.stage(engine, inputs, months.base_of_next(inputs, how, kept), files, now=now, lists=lists)
     return Again(staged, done.spliced[GRADES].changes)
 
 
@@ -136,14 +136,6 @@ def _finder(engine: DuckEngine, inputs: MonthInputs, how: Recipe, held: Held) ->
 
 def _root(inputs: MonthInputs, how: Recipe, name: str) -> Path:
     return months.kept_folder(inputs.ws) if name in how.kept else inputs.ws.settings.lake
-
-
-def _name_lists(engine: DuckEngine, how: Recipe, done: Recomputed) -> None:
-    """Let the name of every list stand for all its rows."""
-    for step in how.steps:
-        if step.is_list and done.whole(step.name) != step.name:
-            engine.rename(step.name, f"{step.name}__fresh")
-            engine.run_view(step.name, f"SELECT * FROM {identifier(done.whole(step.name))}")
 
 
 def _register_base(engine: DuckEngine, inputs: MonthInputs, held: Held, how: Recipe) -> None:

@@ -593,16 +593,23 @@ def _of_layer(inputs: MonthInputs, layer: str) -> Iterable[Model]:
 
 
 def stage(
-    engine: DuckEngine, inputs: MonthInputs, base: Base | None, files: Sequence[DataFile], *, now: datetime
+    engine: DuckEngine,
+    inputs: MonthInputs,
+    base: Base | None,
+    files: Sequence[DataFile],
+    *,
+    now: datetime,
+    lists: Mapping[str, str] | None = None,
 ) -> Staged:
     """Record the grading whose tables are written to the lake's data folder; nothing is visible yet.
 
-    `base` is what the next grading of the month may rest on, where it may be graded in part.
+    `base` is what the next grading of the month may rest on, where it may be graded in part. `lists` says which relations hold
+    the lists for the ledger, if others than those of their names.
     """
     ws, period = inputs.ws, str(inputs.period)
     staged = Staged(ws.settings.staging / period / f"{inputs.fingerprint}.json", tuple(files))
     save_staged(staged.path, files, _facts(inputs), base)
-    _save_lists(engine, inputs)
+    _save_lists(engine, inputs, lists or {})
     contents = {table: str(content) for (table, _), content in contents_of(files).items()}
     basis = basis_of(inputs).as_json()
     ws.ledger.record_grading(period, inputs.fingerprint, str(staged.path), contents, now=now, basis=basis)
@@ -698,9 +705,12 @@ def write_tables(engine: DuckEngine, inputs: MonthInputs) -> list[DataFile]:
     ]
 
 
-def _save_lists(engine: DuckEngine, inputs: MonthInputs) -> None:
-    unmatched = "SELECT dataset, supplier, subject_kind, token, reason FROM unmatched ORDER BY ALL"
-    no_basis = "SELECT dataset, supplier, token, purpose, delivery_id, member, row_no FROM no_basis ORDER BY ALL"
+def _save_lists(engine: DuckEngine, inputs: MonthInputs, lists: Mapping[str, str]) -> None:
+    held = {name: identifier(lists.get(name, name)) for name in ("unmatched", "no_basis")}
+    unmatched = f"SELECT dataset, supplier, subject_kind, token, reason FROM {held['unmatched']} ORDER BY ALL"
+    no_basis = (
+        f"SELECT dataset, supplier, token, purpose, delivery_id, member, row_no FROM {held['no_basis']} ORDER BY ALL"
+    )
     inputs.ws.ledger.save_unmatched(str(inputs.period), engine.con.sql(unmatched).to_arrow_table())
     inputs.ws.ledger.save_no_basis(str(inputs.period), engine.con.sql(no_basis).to_arrow_table())
 
