@@ -217,7 +217,7 @@ def _chosen(ws: Workspace) -> list[str]:
     """Notes of as many borrowers of one bank, drawn from all of it."""
     [path] = (ws.settings.restricted / "accepted" / "loans" / BANKS[0]).glob("*.parquet")
     with DuckEngine() as engine:
-        notes = f"SELECT min(loan_key) AS loan_key FROM read_parquet({literal(str(path))}) GROUP BY person_key"
+        notes = f"SELECT min(loan_key) AS loan_key FROM read_parquet({literal(str(path))}) WHERE overdue_days = 0 GROUP BY person_key"
         query = f"SELECT loan_key FROM ({notes}) AS one_each ORDER BY md5(loan_key) LIMIT {CORRECTED}"
         return [str(key) for (key,) in engine.fetch(query)]
 
