@@ -154,7 +154,7 @@ class County(Strict):
     synthetic: bool
     second_opinion: SecondOpinion = SecondOpinion()
     gates: Gates = Gates()
-    regrade: Literal["whole", "affected"] = "whole"
+    regrade: Literal["whole", "affected"] = "affected"
 
     @property
     def is_regraded_in_part(self) -> bool:
