@@ -32,7 +32,7 @@ from etl.contract.predicates import (
     unique_select,
 )
 from etl.deliveries import Subject, Verdict, path_of
-from etl.engine.duck import FILE_CODEC, FILE_LEVEL, LOOKUP_GROUP_ROWS, ROW_GROUP_ROWS, DuckEngine, identifier, literal
+from etl.engine.duck import FILE_CODEC, FILE_LEVEL, LOOKUP_GROUP_ROWS, DuckEngine, identifier, literal
 from etl.findings import WRONG_FIELD_COUNT
 from etl.intake.strings import Strings, row_findings_table, strings_schema
 from etl.ledger.records import Delivery

@@ -72,11 +72,7 @@ class Again:
 def index_inputs(engine: DuckEngine, inputs: MonthInputs, how: Recipe) -> dict[str, list[TokenIndex]]:
     """The token indexes of all inputs that are read from files as they are; each is made once for its files."""
     folder = inputs.ws.settings.restricted / "graded" / "tokens"
-    plain = [
-        name
-        for name in how.subjects
-        if name not in inputs.asked and not months.has_digests(inputs, name.partition("_")[2])
-    ]
+    plain = [name for name in how.subjects if _is_read_as_is(inputs, name)]
     return {
         name: [
             TokenIndex(engine, folder, tuple(files), tuple(how.subjects[name]))
@@ -85,6 +81,11 @@ def index_inputs(engine: DuckEngine, inputs: MonthInputs, how: Recipe) -> dict[s
         ]
         for name in plain
     }
+
+
+def _is_read_as_is(inputs: MonthInputs, name: str) -> bool:
+    is_changed = months.has_digests(inputs, name.partition("_")[2]) or months.mended_rows(inputs, name) is not None
+    return name not in inputs.asked and not is_changed
 
 
 def grade_again(engine: DuckEngine, inputs: MonthInputs, known: Grading, *, now: datetime) -> Again:

@@ -398,8 +398,8 @@ def _register_deliveries(engine: DuckEngine, inputs: MonthInputs, kind: str, dat
 
 def _mend(engine: DuckEngine, inputs: MonthInputs, dataset: str, given: str) -> None:
     """Let the rows that were set right stand in the place of those delivered, if there are any."""
-    mended = inputs.asked.get(MENDED + dataset)
-    if mended is None or not mended.num_rows:
+    mended = mended_rows(inputs, f"accepted_{dataset}")
+    if mended is None:
         return
     rows, files = f"{given}__mended", f"{given}__files"
     engine.rename(given, files)
@@ -411,6 +411,13 @@ def _mend(engine: DuckEngine, inputs: MonthInputs, dataset: str, given: str) -> 
         f"SELECT {columns} FROM {files} WHERE {number} NOT IN (SELECT {number} FROM {rows}) "
         f"UNION ALL SELECT {columns} FROM {rows}",
     )
+
+
+def mended_rows(inputs: MonthInputs, name: str) -> pa.Table | None:
+    """Rows that stand in the place of delivered ones in an input; None where there are none."""
+    kind, _, dataset = name.partition("_")
+    mended = inputs.asked.get(MENDED + dataset) if kind == "accepted" else None
+    return mended if mended is not None and mended.num_rows else None
 
 
 def has_digests(inputs: MonthInputs, dataset: str) -> bool:
@@ -451,8 +458,8 @@ def deliveries_and_months(inputs: MonthInputs, name: str) -> list[list[Path]]:
     kind, _, rest = name.partition("_")
     if kind in ("accepted", "rejected", "keys"):
         delivered = [[path_of(inputs.ws, kind, one)] for one in inputs.in_force if one.dataset == rest]
-        mended = inputs.asked.get(MENDED + rest) if kind == "accepted" else None
-        return [*delivered, [_kept_apart(inputs, mended)]] if mended is not None and mended.num_rows else delivered
+        mended = mended_rows(inputs, name)
+        return delivered if mended is None else [*delivered, [_kept_apart(inputs, mended)]]
     periods = {"previous": [str(inputs.period.previous())], "history": list(inputs.earlier)}.get(kind, [])
     staged = [_staged(Path(inputs.earlier[one].staged_path)) for one in periods if one in inputs.earlier]
     lake = inputs.ws.settings.lake

@@ -118,8 +118,8 @@ def enterprises_reported(county: County, rng: np.random.Generator) -> None:
 
 CHANGES_KNOWN: tuple[Change, ...] = (
     revised_notes, notes_gone, other_borrowers, rejected_notes, people_who_moved, people_gone, households_that_split,
-    consents_withdrawn, agreements_broken, ballots_cast_anew, ballots_withdrawn, items_repaired, items_repaired_at_the_source, items_of_others, notes_mended,
-    households_that_object, enterprises_reported,
+    consents_withdrawn, agreements_broken, ballots_cast_anew, ballots_withdrawn, items_repaired, items_repaired_at_the_source,
+    items_of_others, notes_mended, households_that_object, enterprises_reported,
 )  # fmt: skip
 FAR_REACHING = (
     rejected_notes, people_who_moved, consents_withdrawn, agreements_broken, ballots_cast_anew, households_that_object,
