@@ -55,8 +55,9 @@ GRADE = "SELECT computed_grade, effective_grade, veto_ids, hold_reason FROM core
 LATE_NOTE = """
 SELECT l.bank_code, l.loan_key, l.overdue_days, l.five_class, m.household_key FROM core_loans AS l
 INNER JOIN core_members AS m ON m.person_key = l.person_key
-WHERE l.overdue_days > 30 AND l.five_class <> 'normal' AND l.input_state = 'complete' ORDER BY 2
-"""
+WHERE l.bank_code = 'baiyun_rcb' AND l.overdue_days > 30 AND l.five_class <> 'normal' AND l.input_state = 'complete'
+ORDER BY l.issued_on
+"""  # keys differ from county to county; these notes are in the bank's file of April too
 NOTE = "SELECT overdue_days, is_overdue, five_class, loan_status FROM core_loans WHERE loan_key = $key"
 PARTIES = """
 SELECT p.case_key, list(DISTINCT m.household_key ORDER BY m.household_key) AS homes FROM core_mediation_parties AS p
