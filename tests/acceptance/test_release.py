@@ -97,7 +97,7 @@ def as_text(county: County, folder: Path) -> None:
     """What Parquet and PostgreSQL hold, as text files below `folder`."""
     for path in sorted((county.home / "lake" / "data").rglob("*.parquet")):
         place = folder / path.relative_to(county.home / "lake").with_suffix(".csv")
-        place.parent.mkdir(parents=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with duckdb.connect() as con:
             con.execute(f"COPY (FROM read_parquet('{path}')) TO '{place}' (FORMAT csv)")
     dump = [str(county.server.psql().with_name("pg_dump")), "--file", str(folder / "warehouse.sql")]
