@@ -130,7 +130,9 @@ def test_it_is_due_like_any_other(dropped: Path, database_url: str, ledger: Ledg
     told = pipeline.watch_deadlines(settings, now=datetime(2024, 3, 6, 4, 1, tzinfo=UTC))  # 12:01 on March's fourth
     assert ("nordsund_cu", "union_notes", "missing") in {(one.supplier, one.dataset, one.breach) for one in told}
     text = (settings.outbox / "nordsund_cu" / "calendar.txt").read_text(encoding="utf-8")
-    assert "2024-02\tunion_notes\t2024-03-06 周三 12:00\t逾期未收到 missing\tKredite-02.2024*.csv" in text
+    first_month = "无上期可沿用，该月等待此文件 no earlier month to carry forward: the month waits for this file"
+    state = f"逾期未收到 missing （{first_month}）"
+    assert f"2024-02\tunion_notes\t2024-03-06 周三 12:00\t{state}\tKredite-02.2024*.csv" in text
 
 
 def test_the_command_line_knows_it(dropped: Path, capfd: pytest.CaptureFixture[str]) -> None:
