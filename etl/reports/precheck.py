@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
-from etl import answers, deliveries
-from etl.checking import FINDINGS, MEMBER_NO, PIECE_ROWS, Checker, ahead, make_empty, register_members, side_by_side
+from etl import answers, checking, deliveries
+from etl.checking import FINDINGS, MEMBER_NO, Checker, ahead, make_empty, register_members, side_by_side
 from etl.contract.language import quote
 from etl.contract.model import Contract, Rule
 from etl.contract.predicates import active_rules, unique_select
@@ -39,6 +39,7 @@ from etl.vocabulary import ConfigurationError
 from etl.workspace import Workspace
 
 MEMORY_LIMIT: Final = "400MB"
+PIECE_ROWS: Final = checking.PIECE_ROWS // 2  # two at a time: they take together what intake's one takes
 _HASH_BYTES: Final = 1 << 20
 _SIDECAR_BYTES: Final = 4096
 _ROW_COUNT: Final = "expect_table_row_count_to_be_between"
